@@ -1,0 +1,586 @@
+// Copyright The Headgate Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package v1alpha1
+
+import (
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// Flow is one integration: what starts it, what it does, and how it answers.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:shortName=hgflow,categories=headgate
+// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
+// +kubebuilder:printcolumn:name="URL",type=string,JSONPath=`.status.url`
+// +kubebuilder:printcolumn:name="Mode",type=string,JSONPath=`.status.mode`
+// +kubebuilder:printcolumn:name="Succeeded",type=integer,JSONPath=`.status.runs.succeeded`
+// +kubebuilder:printcolumn:name="Failed",type=integer,JSONPath=`.status.runs.failed`
+// +kubebuilder:printcolumn:name="Last-Run",type=date,JSONPath=`.status.runs.lastRun`
+// +kubebuilder:printcolumn:name="Reason",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
+// +kubebuilder:printcolumn:name="Revision",type=string,priority=1,JSONPath=`.status.revision`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:validation:XValidation:rule="size(self.metadata.name) <= 63 && !self.metadata.name.contains('.')",message="metadata.name is part of the URL and must be a DNS label: at most 63 characters, no dots"
+type Flow struct {
+	metav1.TypeMeta `json:",inline"`
+
+	// metadata is the standard object metadata.
+	// +optional
+	metav1.ObjectMeta `json:"metadata,omitzero"`
+
+	// spec is the integration.
+	// +required
+	Spec FlowSpec `json:"spec,omitzero"`
+
+	// status is what the controller and the gateways observed.
+	// +optional
+	// +kubebuilder:default={conditions: {{type: "Accepted", status: "Unknown", reason: "Pending", message: "Waiting for the controller", lastTransitionTime: "1970-01-01T00:00:00Z"}, {type: "ResolvedRefs", status: "Unknown", reason: "Pending", message: "Waiting for the controller", lastTransitionTime: "1970-01-01T00:00:00Z"}, {type: "Programmed", status: "Unknown", reason: "Pending", message: "Waiting for the controller", lastTransitionTime: "1970-01-01T00:00:00Z"}, {type: "Ready", status: "Unknown", reason: "Pending", message: "Waiting for the controller", lastTransitionTime: "1970-01-01T00:00:00Z"}}}
+	Status FlowStatus `json:"status,omitzero"`
+}
+
+// FlowList is a list of Flows.
+//
+// +kubebuilder:object:root=true
+type FlowList struct {
+	metav1.TypeMeta `json:",inline"`
+
+	// metadata is the standard list metadata.
+	// +optional
+	metav1.ListMeta `json:"metadata,omitzero"`
+
+	// items are the Flows.
+	// +required
+	Items []Flow `json:"items"`
+}
+
+// FlowSpec is one integration.
+type FlowSpec struct {
+	// description for people.
+	// +optional
+	// +kubebuilder:validation:MaxLength=1024
+	Description string `json:"description,omitempty"`
+
+	// suspend stops the Flow: calls are answered with 503, schedules and events wait.
+	// +optional
+	Suspend bool `json:"suspend,omitempty"`
+
+	// triggers start the Flow.
+	// +required
+	Triggers FlowTriggers `json:"triggers,omitzero"`
+
+	// values are constants for expressions.
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:MaxItems=64
+	Values []FlowValue `json:"values,omitempty"`
+
+	// steps are run in order.
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:MaxItems=64
+	Steps []Step `json:"steps,omitempty"`
+
+	// response says how a caller is answered.
+	// +optional
+	Response *FlowResponse `json:"response,omitempty"`
+
+	// retry of an asynchronous or scheduled run as a whole, across restarts.
+	// +optional
+	Retry *RunRetry `json:"retry,omitempty"`
+
+	// concurrency bounds the runs at one time.
+	// +optional
+	Concurrency *Concurrency `json:"concurrency,omitempty"`
+
+	// history says what is kept of finished runs.
+	// +optional
+	History *History `json:"history,omitempty"`
+
+	// cacheAPI lets callers read the Flow's cache over HTTP.
+	// +optional
+	CacheAPI *CacheAPI `json:"cacheAPI,omitempty"`
+
+	// subscriptionsAPI lets consumers manage subscriptions to the Flow's events over HTTP.
+	// +optional
+	SubscriptionsAPI *SubscriptionsAPI `json:"subscriptionsAPI,omitempty"`
+}
+
+// FlowTriggers start a Flow; at least one is set.
+//
+// +kubebuilder:validation:XValidation:rule="has(self.webhook) || has(self.schedule) || has(self.event)",message="at least one of webhook, schedule, event must be set"
+type FlowTriggers struct {
+	// webhook starts a run for every call.
+	// +optional
+	Webhook *WebhookTrigger `json:"webhook,omitempty"`
+
+	// schedule starts a run at given times.
+	// +optional
+	Schedule *ScheduleTrigger `json:"schedule,omitempty"`
+
+	// event starts a run for events that another Flow emits.
+	// +optional
+	Event *EventTrigger `json:"event,omitempty"`
+}
+
+// WebhookTrigger starts a run for every call of /hook/<namespace>/<path>.
+type WebhookTrigger struct {
+	// path below /hook/<namespace>/, such as pets/{petId}. Defaults to the name of the Flow.
+	// +optional
+	// +kubebuilder:validation:MaxLength=512
+	// +kubebuilder:validation:Pattern=`^$|^([A-Za-z0-9._~-]+|\{[A-Za-z_][A-Za-z0-9_]*\})(/([A-Za-z0-9._~-]+|\{[A-Za-z_][A-Za-z0-9_]*\}))*$`
+	Path string `json:"path,omitempty"`
+
+	// methods that are served. Defaults to POST.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=7
+	Methods []HTTPMethod `json:"methods,omitempty"`
+
+	// credentialRefs of which any admits a caller. To admit anyone, write a Credential of type none.
+	// +required
+	// +listType=atomic
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=16
+	CredentialRefs []CredentialReference `json:"credentialRefs,omitempty"`
+
+	// maxBodySize of a request, at most 8Mi. Defaults to 1Mi.
+	// +optional
+	// +kubebuilder:validation:XValidation:rule="quantity(string(self)).isGreaterThan(quantity('0')) && !quantity(string(self)).isGreaterThan(quantity('8Mi'))",message="maxBodySize must be greater than 0 and at most 8Mi"
+	MaxBodySize *resource.Quantity `json:"maxBodySize,omitempty"`
+
+	// parameters that the caller passes beside the body.
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:MaxItems=64
+	Parameters []Parameter `json:"parameters,omitempty"`
+
+	// sample of a payload: expressions over request.body are checked against it.
+	// +optional
+	Sample *JSON `json:"sample,omitempty"`
+
+	// schema of the payload (JSON Schema 2020-12): payloads that break it are answered with 422.
+	// +optional
+	Schema *JSON `json:"schema,omitempty"`
+
+	// filter is a condition; a request that breaks it is answered with 204 and starts no run.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	Filter *Template `json:"filter,omitempty"`
+
+	// deduplicate starts one run for requests with the same key.
+	// +optional
+	Deduplicate *Deduplicate `json:"deduplicate,omitempty"`
+
+	// rateLimit answers more than this with 429.
+	// +optional
+	RateLimit *RateLimit `json:"rateLimit,omitempty"`
+
+	// allowedCIDRs from which calls are taken. Defaults to everywhere.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=64
+	// +kubebuilder:validation:items:MaxLength=64
+	// +kubebuilder:validation:items:XValidation:rule="isCIDR(self)",message="must be a CIDR such as 192.0.2.0/24"
+	AllowedCIDRs []string `json:"allowedCIDRs,omitempty"`
+
+	// cors answers browsers of other origins (Fetch standard).
+	// +optional
+	CORS *CORS `json:"cors,omitempty"`
+
+	// handshake answers the sender's proof-of-ownership request.
+	// +optional
+	Handshake *Handshake `json:"handshake,omitempty"`
+}
+
+// ParameterLocation says where a parameter stands.
+//
+// +kubebuilder:validation:Enum=Query;Header;Path
+type ParameterLocation string
+
+// Parameter is a declared parameter, read as request.params.NAME.
+//
+// +kubebuilder:validation:XValidation:rule="!(has(self.default) && has(self.required) && self.required)",message="a parameter with a default cannot be required"
+type Parameter struct {
+	// name of the parameter.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=128
+	Name string `json:"name,omitempty"`
+
+	// in is the place of the parameter.
+	// +required
+	In ParameterLocation `json:"in,omitempty"`
+
+	// required answers a request without the parameter with 400.
+	// +optional
+	Required bool `json:"required,omitempty"`
+
+	// default is used when the parameter is absent.
+	// +optional
+	// +kubebuilder:validation:MaxLength=1024
+	Default *string `json:"default,omitempty"`
+}
+
+// Deduplicate starts one run for requests with the same key.
+type Deduplicate struct {
+	// key that says which requests are the same.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	Key Template `json:"key,omitempty"`
+
+	// window for which keys are remembered.
+	// +required
+	Window Duration `json:"window,omitempty"`
+}
+
+// CORS answers browsers of other origins.
+type CORS struct {
+	// allowOrigins are origins such as https://app.example.com, or "*".
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=64
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=512
+	AllowOrigins []string `json:"allowOrigins,omitempty"`
+
+	// allowHeaders that a browser may send.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=64
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=256
+	AllowHeaders []string `json:"allowHeaders,omitempty"`
+
+	// exposeHeaders that a script may read.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=64
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=256
+	ExposeHeaders []string `json:"exposeHeaders,omitempty"`
+
+	// allowCredentials lets a browser send cookies and credentials.
+	// +optional
+	AllowCredentials bool `json:"allowCredentials,omitempty"`
+
+	// maxAge for which a browser may remember the answer. Defaults to 5s.
+	// +optional
+	MaxAge Duration `json:"maxAge,omitempty"`
+}
+
+// HandshakePreset names a sender's proof-of-ownership request.
+//
+// +kubebuilder:validation:Enum=Slack;WebSub;MicrosoftGraph;CloudEvents
+type HandshakePreset string
+
+// Handshake answers a proof-of-ownership request without starting a run.
+//
+// +kubebuilder:validation:XValidation:rule="!(has(self.preset) && has(self.when))",message="preset and when exclude each other"
+type Handshake struct {
+	// preset is a published handshake.
+	// +optional
+	Preset HandshakePreset `json:"preset,omitempty"`
+
+	// when is a condition over request that recognises the handshake.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	When *Template `json:"when,omitempty"`
+
+	// status of the answer. Defaults to 200.
+	// +optional
+	// +kubebuilder:validation:Minimum=200
+	// +kubebuilder:validation:Maximum=299
+	Status *int32 `json:"status,omitempty"`
+
+	// headers of the answer.
+	// +optional
+	// +kubebuilder:validation:MaxProperties=16
+	Headers map[string]Template `json:"headers,omitempty"`
+
+	// json body of the answer.
+	// +optional
+	JSON *JSON `json:"json,omitempty"`
+
+	// text body of the answer.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	Text *Template `json:"text,omitempty"`
+}
+
+// ConcurrencyPolicy says what happens when a run is due while one is active.
+//
+// +kubebuilder:validation:Enum=Allow;Forbid;Replace
+type ConcurrencyPolicy string
+
+// ScheduleTrigger starts a run at given times.
+type ScheduleTrigger struct {
+	// cron expression of five fields, or @hourly, @daily and the like.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=128
+	Cron string `json:"cron,omitempty"`
+
+	// timeZone of the IANA database. Defaults to Etc/UTC.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=64
+	TimeZone string `json:"timeZone,omitempty"`
+
+	// concurrencyPolicy while a run is active. Defaults to Forbid.
+	// +optional
+	ConcurrencyPolicy ConcurrencyPolicy `json:"concurrencyPolicy,omitempty"`
+}
+
+// EventType is the CloudEvents type of an event, such as order.created.
+//
+// +kubebuilder:validation:MinLength=1
+// +kubebuilder:validation:MaxLength=128
+// +kubebuilder:validation:Pattern=`^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$`
+type EventType string
+
+// EventTrigger starts a run for events that another Flow emits.
+type EventTrigger struct {
+	// flowRef names the Flow that emits.
+	// +required
+	FlowRef FlowReference `json:"flowRef,omitzero"`
+
+	// types of events. Defaults to all.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=64
+	Types []EventType `json:"types,omitempty"`
+}
+
+// FlowValue is a constant for expressions, read as values.NAME.
+//
+// +kubebuilder:validation:XValidation:rule="has(self.value) != has(self.valueFrom)",message="exactly one of value and valueFrom must be set"
+type FlowValue struct {
+	// name is a CEL identifier.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:Pattern=`^[A-Za-z_][A-Za-z0-9_]*$`
+	Name string `json:"name,omitempty"`
+
+	// value is any JSON value.
+	// +optional
+	Value *JSON `json:"value,omitempty"`
+
+	// valueFrom reads the value from a Secret or a ConfigMap. A value from a
+	// Secret is redacted wherever it would be stored or shown.
+	// +optional
+	ValueFrom *ValueSource `json:"valueFrom,omitempty"`
+}
+
+// ValueSource names a key of a Secret or of a ConfigMap.
+//
+// +kubebuilder:validation:XValidation:rule="has(self.secretKeyRef) != has(self.configMapKeyRef)",message="exactly one of secretKeyRef and configMapKeyRef must be set"
+type ValueSource struct {
+	// secretKeyRef names a key of a Secret.
+	// +optional
+	SecretKeyRef *SecretKeyReference `json:"secretKeyRef,omitempty"`
+
+	// configMapKeyRef names a key of a ConfigMap.
+	// +optional
+	ConfigMapKeyRef *ConfigMapKeyReference `json:"configMapKeyRef,omitempty"`
+}
+
+// RunRetry says how a run that failed is run again.
+type RunRetry struct {
+	// attempts in all, the first one included. Defaults to 8.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=100
+	Attempts *int32 `json:"attempts,omitempty"`
+
+	// backoff between attempts. Defaults to initial 5s, max 10m, factor 2.
+	// +optional
+	Backoff *Backoff `json:"backoff,omitempty"`
+}
+
+// Concurrency bounds the runs at one time.
+type Concurrency struct {
+	// limit of runs at one time. Defaults to 16.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=1024
+	Limit *int32 `json:"limit,omitempty"`
+
+	// key runs one at a time per value, in order.
+	// +optional
+	Key *Template `json:"key,omitempty"`
+}
+
+// PayloadPolicy says of which runs the payloads are kept.
+//
+// +kubebuilder:validation:Enum=All;Failed;None
+type PayloadPolicy string
+
+// History says what is kept of finished runs.
+type History struct {
+	// limit of runs that are kept. Defaults to 100.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=10000
+	Limit *int32 `json:"limit,omitempty"`
+
+	// ttl for which runs are kept. Defaults to 168h.
+	// +optional
+	TTL Duration `json:"ttl,omitempty"`
+
+	// payloads says of which runs requests and responses are kept. Defaults to Failed.
+	// +optional
+	Payloads PayloadPolicy `json:"payloads,omitempty"`
+
+	// redact names fields that are not kept, such as request.body.card.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=64
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=256
+	Redact []string `json:"redact,omitempty"`
+}
+
+// CacheAPI lets callers read the Flow's cache over HTTP.
+type CacheAPI struct {
+	// credentialRefs of which any admits a caller.
+	// +required
+	// +listType=atomic
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=16
+	CredentialRefs []CredentialReference `json:"credentialRefs,omitempty"`
+}
+
+// SubscriptionsAPI lets consumers manage subscriptions over HTTP.
+type SubscriptionsAPI struct {
+	// credentialRefs of which any admits a caller.
+	// +required
+	// +listType=atomic
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=16
+	CredentialRefs []CredentialReference `json:"credentialRefs,omitempty"`
+
+	// events that can be subscribed to.
+	// +required
+	// +listType=set
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=64
+	Events []EventType `json:"events,omitempty"`
+
+	// resources that can be subscribed to. Absent: events are not tied to a resource.
+	// +optional
+	Resources *ResourceList `json:"resources,omitempty"`
+}
+
+// ResourceList says which resources there are; exactly one member is set.
+//
+// +kubebuilder:validation:XValidation:rule="has(self.names) != has(self.http)",message="exactly one of names and http must be set"
+type ResourceList struct {
+	// names of the resources.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=256
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=256
+	Names []string `json:"names,omitempty"`
+
+	// http is a call that lists them.
+	// +optional
+	HTTP *HTTPCall `json:"http,omitempty"`
+
+	// items is an expression over response that yields the list.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	Items *Template `json:"items,omitempty"`
+
+	// id is an expression over item that yields the id of a resource.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	ID *Template `json:"id,omitempty"`
+}
+
+// ResponseMode says when a caller is answered.
+//
+// +kubebuilder:validation:Enum=Sync;Async
+type ResponseMode string
+
+// The response modes.
+const (
+	// ResponseModeSync answers with the result.
+	ResponseModeSync ResponseMode = "Sync"
+	// ResponseModeAsync answers 202 as soon as the request is durable.
+	ResponseModeAsync ResponseMode = "Async"
+)
+
+// FlowResponse says how a caller is answered.
+//
+// +kubebuilder:validation:XValidation:rule="[has(self.json), has(self.form), has(self.xml), has(self.text)].filter(m, m).size() <= 1",message="at most one of json, form, xml, text may be set"
+type FlowResponse struct {
+	// mode is Sync or Async. Defaults to Sync.
+	// +optional
+	Mode ResponseMode `json:"mode,omitempty"`
+
+	// timeout of a run while the caller waits, at most 10m. Defaults to 60s.
+	// +optional
+	// +kubebuilder:validation:XValidation:rule="duration(self) > duration('0s') && duration(self) <= duration('10m')",message="timeout must be greater than 0s and at most 10m"
+	Timeout Duration `json:"timeout,omitempty"`
+
+	// status of a run that succeeded. Defaults to 200.
+	// +optional
+	// +kubebuilder:validation:Minimum=200
+	// +kubebuilder:validation:Maximum=599
+	Status *int32 `json:"status,omitempty"`
+
+	// headers of the answer.
+	// +optional
+	// +kubebuilder:validation:MaxProperties=64
+	Headers map[string]Template `json:"headers,omitempty"`
+
+	Body `json:",inline"`
+
+	// onFailure answers runs that failed: the first rule that matches wins.
+	// Defaults to a problem document (RFC 9457) with 422, 502 or 504.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=16
+	OnFailure []FailureResponse `json:"onFailure,omitempty"`
+}
+
+// ErrorClass says what kind of thing made a run fail.
+//
+// +kubebuilder:validation:Enum=Validation;Upstream4xx;Upstream5xx;Timeout;Network;Expression;Raised
+type ErrorClass string
+
+// FailureResponse answers runs that failed.
+//
+// +kubebuilder:validation:XValidation:rule="[has(self.json), has(self.form), has(self.xml), has(self.text)].filter(m, m).size() <= 1",message="at most one of json, form, xml, text may be set"
+type FailureResponse struct {
+	// class names the failures that the rule answers. Defaults to all.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=7
+	Class []ErrorClass `json:"class,omitempty"`
+
+	// status of the answer.
+	// +required
+	// +kubebuilder:validation:Minimum=200
+	// +kubebuilder:validation:Maximum=599
+	Status int32 `json:"status,omitempty"`
+
+	// headers of the answer.
+	// +optional
+	// +kubebuilder:validation:MaxProperties=64
+	Headers map[string]Template `json:"headers,omitempty"`
+
+	Body `json:",inline"`
+}

@@ -1,0 +1,190 @@
+// Copyright The Headgate Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package program
+
+import (
+	"encoding/json"
+
+	"github.com/headgate-io/headgate/internal/auth"
+)
+
+// Key names a Flow, and so its Program.
+type Key struct {
+	Namespace string `json:"namespace"`
+	Name      string `json:"name"`
+}
+
+// String returns "namespace/name".
+func (k Key) String() string { return k.Namespace + "/" + k.Name }
+
+// Program is the compiled form of one Flow.
+type Program struct {
+	Key
+
+	// UID of the Flow: a Flow that was deleted and made anew under its old
+	// name starts with fresh counters.
+	UID string `json:"uid,omitempty"`
+
+	// Suspend answers every call with 503 while true.
+	Suspend bool `json:"suspend,omitempty"`
+
+	// Unavailable is set instead of everything that could run when a reference
+	// of the Flow does not resolve (a missing Secret, a revoked grant). The
+	// gateway then answers 503: it never serves with less authentication than
+	// was asked for. The value is the reason for the log.
+	Unavailable string `json:"unavailable,omitempty"`
+
+	Webhook *Webhook `json:"webhook,omitempty"`
+
+	// Credentials that the Flow uses, by "namespace/name".
+	Credentials map[string]Credential `json:"credentials,omitempty"`
+
+	Values   []Value  `json:"values,omitempty"`
+	Steps    []Step   `json:"steps,omitempty"`
+	Response Response `json:"response"`
+
+	// Secrets holds the material behind every auth.SecretID of the program.
+	Secrets auth.Keyring `json:"-"`
+}
+
+// Webhook is how the Flow is called.
+type Webhook struct {
+	// Path below /hook/<namespace>/, canonical, without a leading slash.
+	Path string `json:"path"`
+	// Methods accepted, upper case and sorted.
+	Methods []string `json:"methods"`
+	// Credentials of which any admits a caller: keys of Program.Credentials.
+	Credentials []string `json:"credentials"`
+	// MaxBodySize in bytes.
+	MaxBodySize int64 `json:"maxBodySize"`
+}
+
+// Credential is the compiled form of a Credential as one Flow uses it.
+type Credential struct {
+	auth.Spec `json:",inline"`
+	// AllowedHosts limits where the secret may be sent; empty allows any host.
+	AllowedHosts auth.AllowedHosts `json:"allowedHosts,omitempty"`
+}
+
+// Value is one entry of spec.values. Exactly one of JSON and Secret is set.
+type Value struct {
+	Name string `json:"name"`
+	// JSON is a literal (any JSON value), or the text of a ConfigMap key.
+	JSON json.RawMessage `json:"json,omitempty"`
+	// Secret is a text that is redacted wherever it would be stored or shown.
+	Secret auth.SecretID `json:"secret,omitempty"`
+}
+
+// Step is one action. Exactly one of HTTP, Set and Fail is set.
+type Step struct {
+	Name string `json:"name"`
+	// If is a condition template; a step whose condition is false is skipped.
+	// Empty runs the step always.
+	If string `json:"if,omitempty"`
+
+	HTTP *HTTP `json:"http,omitempty"`
+	// Set is a JSON object whose strings are templates; it becomes the step's
+	// output.
+	Set  json.RawMessage `json:"set,omitempty"`
+	Fail *Fail           `json:"fail,omitempty"`
+
+	// Timeout of the step as a whole; always greater than zero for HTTP.
+	Timeout Duration `json:"timeout,omitzero"`
+}
+
+// HTTP is an outbound call.
+type HTTP struct {
+	// Method is an upper-case token.
+	Method string `json:"method"`
+	// URL is a template that yields an absolute http or https URL.
+	URL string `json:"url"`
+	// Query parameters and Headers are sorted by name.
+	Query   []NamedTemplate `json:"query,omitempty"`
+	Headers []NamedTemplate `json:"headers,omitempty"`
+	// Credential that signs the call: a key of Program.Credentials, or empty.
+	Credential string `json:"credential,omitempty"`
+	// JSON is the body: a JSON value whose strings are templates. Empty sends none.
+	JSON json.RawMessage `json:"json,omitempty"`
+	// ContentType overrides the one that the body implies.
+	ContentType string `json:"contentType,omitempty"`
+	// Parse says how the answer is read.
+	Parse Parse `json:"parse"`
+	// Expect is a condition over the response; a call whose answer breaks it
+	// has failed.
+	Expect string `json:"expect"`
+}
+
+// NamedTemplate is a header or a query parameter; Value is a template.
+type NamedTemplate struct {
+	Name  string `json:"name"`
+	Value string `json:"value"`
+}
+
+// Parse says how the body of an answer becomes a value.
+type Parse string
+
+// The ways to read an answer.
+const (
+	// ParseAuto decides by the answer's content type: JSON media types are
+	// decoded, text is text, everything else is bytes.
+	ParseAuto  Parse = "Auto"
+	ParseJSON  Parse = "JSON"
+	ParseText  Parse = "Text"
+	ParseBytes Parse = "Bytes"
+	// ParseNone discards the body.
+	ParseNone Parse = "None"
+)
+
+// Fail ends the run with an error of the author's own.
+type Fail struct {
+	Class Class `json:"class"`
+	// Status is the HTTP status that a synchronous caller gets unless an
+	// onFailure rule of the response says otherwise.
+	Status int `json:"status"`
+	// Message is a template.
+	Message string `json:"message"`
+}
+
+// Response is how a synchronous caller is answered.
+type Response struct {
+	// Timeout of the run while the caller waits.
+	Timeout Duration `json:"timeout"`
+	// Status of a run that succeeded.
+	Status  int             `json:"status"`
+	Headers []NamedTemplate `json:"headers,omitempty"`
+	// JSON is the body: a JSON value whose strings are templates. Empty answers without a body.
+	JSON json.RawMessage `json:"json,omitempty"`
+	// OnFailure are the rules for a run that failed; the first match wins.
+	OnFailure []FailureRule `json:"onFailure,omitempty"`
+}
+
+// FailureRule answers the failures of the named classes.
+type FailureRule struct {
+	// Classes that the rule answers; empty answers every class.
+	Classes []Class         `json:"classes,omitempty"`
+	Status  int             `json:"status"`
+	Headers []NamedTemplate `json:"headers,omitempty"`
+	JSON    json.RawMessage `json:"json,omitempty"`
+}
+
+// Class says what kind of thing made a run fail.
+type Class string
+
+// The classes of failure.
+const (
+	// ClassValidation is a payload that breaks what the Flow declares.
+	ClassValidation Class = "Validation"
+	// ClassUpstream4xx and ClassUpstream5xx are answers that broke `expect`.
+	ClassUpstream4xx Class = "Upstream4xx"
+	ClassUpstream5xx Class = "Upstream5xx"
+	// ClassTimeout is a step or a run that took longer than it may.
+	ClassTimeout Class = "Timeout"
+	// ClassNetwork is an upstream that could not be reached, may not be
+	// reached, or answered with something that is not HTTP.
+	ClassNetwork Class = "Network"
+	// ClassExpression is an expression that failed while it was evaluated.
+	ClassExpression Class = "Expression"
+	// ClassRaised is a `fail` step.
+	ClassRaised Class = "Raised"
+)

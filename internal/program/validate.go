@@ -1,0 +1,120 @@
+// Copyright The Headgate Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package program
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/headgate-io/headgate/internal/auth"
+)
+
+// Validate checks what the runner and the gateway rely on. The compiler never
+// breaks it; a gateway checks again because what it reads from the bus may
+// have been written by another version. Expressions are not compiled here:
+// linking does that.
+func (p *Program) Validate() error {
+	if p.Namespace == "" || p.Name == "" {
+		return errors.New("program has no namespace or name")
+	}
+	if p.Webhook == nil {
+		return fmt.Errorf("program %s has no trigger", p.Key)
+	}
+	if err := p.validateWebhook(); err != nil {
+		return fmt.Errorf("program %s: %w", p.Key, err)
+	}
+	if p.Unavailable != "" {
+		return nil
+	}
+	for ref, c := range p.Credentials {
+		if err := c.Validate(p.Secrets); err != nil {
+			return fmt.Errorf("program %s: credential %s: %w", p.Key, ref, err)
+		}
+		if err := c.AllowedHosts.Validate(); err != nil {
+			return fmt.Errorf("program %s: credential %s: %w", p.Key, ref, err)
+		}
+	}
+	for _, v := range p.Values {
+		if err := v.validate(p.Secrets); err != nil {
+			return fmt.Errorf("program %s: value %q: %w", p.Key, v.Name, err)
+		}
+	}
+	return p.validateSteps()
+}
+
+func (p *Program) validateWebhook() error {
+	w := p.Webhook
+	switch {
+	case w.Path == "" || strings.HasPrefix(w.Path, "/"):
+		return fmt.Errorf("webhook path %q is not canonical", w.Path)
+	case len(w.Methods) == 0:
+		return errors.New("webhook has no methods")
+	case w.MaxBodySize <= 0:
+		return errors.New("webhook has no body limit")
+	case p.Unavailable != "":
+		return nil
+	case len(w.Credentials) == 0:
+		return errors.New("webhook has no credential")
+	case p.Response.Timeout <= 0:
+		return errors.New("response has no timeout")
+	}
+	for _, ref := range w.Credentials {
+		if _, ok := p.Credentials[ref]; !ok {
+			return fmt.Errorf("webhook credential %s is not part of the program", ref)
+		}
+	}
+	return nil
+}
+
+func (p *Program) validateSteps() error {
+	seen := make(map[string]bool, len(p.Steps))
+	for i := range p.Steps {
+		s := &p.Steps[i]
+		if s.Name == "" || seen[s.Name] {
+			return fmt.Errorf("program %s: step %d: name %q is empty or taken", p.Key, i, s.Name)
+		}
+		seen[s.Name] = true
+		if err := p.validateStep(s); err != nil {
+			return fmt.Errorf("program %s: step %s: %w", p.Key, s.Name, err)
+		}
+	}
+	return nil
+}
+
+func (p *Program) validateStep(s *Step) error {
+	actions := 0
+	for _, present := range []bool{s.HTTP != nil, s.Set != nil, s.Fail != nil} {
+		if present {
+			actions++
+		}
+	}
+	if actions != 1 {
+		return fmt.Errorf("%d actions, want one", actions)
+	}
+	if s.HTTP == nil {
+		return nil
+	}
+	if s.Timeout <= 0 {
+		return errors.New("call without a timeout")
+	}
+	if ref := s.HTTP.Credential; ref != "" {
+		if _, ok := p.Credentials[ref]; !ok {
+			return fmt.Errorf("credential %s is not part of the program", ref)
+		}
+	}
+	return nil
+}
+
+func (v Value) validate(secrets auth.Keyring) error {
+	if (v.JSON == nil) == (v.Secret == "") {
+		return errors.New("not exactly one of a literal and a secret")
+	}
+	if v.Secret != "" {
+		if _, ok := secrets[v.Secret]; !ok {
+			return errors.New("its secret is not part of the program")
+		}
+	}
+	return nil
+}
