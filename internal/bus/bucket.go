@@ -1,0 +1,93 @@
+// Copyright The Headgate Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package bus
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Headers of a delete marker: the ones of NATS' key-value buckets.
+const (
+	headerOperation = "KV-Operation"
+	operationPurge  = "PURGE"
+	operationDelete = "DEL"
+)
+
+// put writes a value and returns its revision.
+func (c *Client) put(ctx context.Context, bucket, key string, value []byte, limit int) (uint64, error) {
+	if len(value) > limit {
+		return 0, fmt.Errorf("%w: %d bytes, limit %d", ErrTooLarge, len(value), limit)
+	}
+	if err := c.usable(); err != nil {
+		return 0, err
+	}
+	ack, err := c.js.Publish(ctx, subjectPrefix(bucket)+key, value)
+	if err != nil {
+		return 0, translate(err)
+	}
+	return ack.Sequence, nil
+}
+
+// remove replaces a value by a marker that expires. Removing what is not there
+// is not an error.
+func (c *Client) remove(ctx context.Context, bucket, key string) error {
+	if err := c.usable(); err != nil {
+		return err
+	}
+	ttl := markerTTL
+	if bucket == bucketGateways {
+		ttl = heartbeatMarkerTTL
+	}
+	msg := nats.NewMsg(subjectPrefix(bucket) + key)
+	msg.Header.Set(headerOperation, operationPurge)
+	msg.Header.Set(jetstream.MsgRollup, jetstream.MsgRollupSubject)
+	_, err := c.js.PublishMsg(ctx, msg, jetstream.WithMsgTTL(ttl))
+	return translate(err)
+}
+
+// get reads a value and its revision; ErrNotFound when there is none.
+func (c *Client) get(ctx context.Context, bucket, key string) ([]byte, uint64, error) {
+	if err := c.usable(); err != nil {
+		return nil, 0, err
+	}
+	stream, err := c.stream(ctx, bucket)
+	if err != nil {
+		return nil, 0, err
+	}
+	msg, err := stream.GetLastMsgForSubject(ctx, subjectPrefix(bucket)+key)
+	if err != nil {
+		return nil, 0, translate(err)
+	}
+	if isMarker(msg.Header) {
+		return nil, 0, ErrNotFound
+	}
+	return msg.Data, msg.Sequence, nil
+}
+
+// stream returns the handle of a bucket. Handles hold the bucket's name and
+// configuration only, so one is as good after the bucket was made anew.
+func (c *Client) stream(ctx context.Context, bucket string) (jetstream.Stream, error) {
+	if s, ok := c.streams.Load(bucket); ok {
+		return s.(jetstream.Stream), nil //nolint:forcetypeassert // Only stored below.
+	}
+	s, err := c.js.Stream(ctx, streamName(bucket))
+	if err != nil {
+		return nil, translate(err)
+	}
+	c.streams.Store(bucket, s)
+	return s, nil
+}
+
+// isMarker tells whether a message stands for a deleted or expired value.
+func isMarker(h nats.Header) bool {
+	switch h.Get(headerOperation) {
+	case operationPurge, operationDelete:
+		return true
+	}
+	return h.Get(jetstream.MarkerReasonHeader) != ""
+}

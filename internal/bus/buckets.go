@@ -1,0 +1,255 @@
+// Copyright The Headgate Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Bucket names.
+const (
+	bucketPrograms = "programs"
+	bucketGateways = "gateways"
+	bucketReports  = "reports"
+)
+
+// buckets lists all of them.
+var buckets = []string{bucketPrograms, bucketGateways, bucketReports}
+
+const (
+	// maxProgramSize bounds one sealed program, bytes: the Flow object (at most
+	// 1.5 MiB in etcd) and the secrets it uses fit well.
+	maxProgramSize = 4 << 20
+	// maxHeartbeatSize and maxReportSize bound one value, bytes.
+	maxHeartbeatSize = 256 << 10
+	maxReportSize    = 64 << 10
+
+	// Reserved sizes of the buckets, bytes. JetStream keeps their sum free.
+	defaultProgramsBytes = 256 << 20
+	gatewaysBytes        = 64 << 20
+	reportsBytes         = 64 << 20
+	minStore             = defaultProgramsBytes + gatewaysBytes + reportsBytes
+
+	// markerTTL is how long the bucket remembers that a key was deleted. A
+	// watcher that was away for longer than half of it reads everything again.
+	markerTTL = 24 * time.Hour
+	// heartbeatMarkerTTL is the same for expired heartbeats.
+	heartbeatMarkerTTL = time.Minute
+
+	// duplicateWindow is for publishers that set a message id, which these do
+	// not; the shortest that is sure to be accepted.
+	duplicateWindow = 100 * time.Millisecond
+)
+
+// BucketOptions configure EnsureBuckets. The zero value is usable.
+type BucketOptions struct {
+	// Replicas of each bucket, in a clustered server. Default 1.
+	Replicas int
+	// HeartbeatTTL is how long a heartbeat lives. Default HeartbeatTTL.
+	HeartbeatTTL time.Duration
+	// CheckInterval is how often MaintainBuckets looks whether all buckets
+	// are still there while the connection stands. Default 5 s.
+	CheckInterval time.Duration
+}
+
+func (o BucketOptions) withDefaults() BucketOptions {
+	if o.Replicas == 0 {
+		o.Replicas = 1
+	}
+	if o.HeartbeatTTL == 0 {
+		o.HeartbeatTTL = HeartbeatTTL
+	}
+	if o.CheckInterval == 0 {
+		o.CheckInterval = 5 * time.Second
+	}
+	return o
+}
+
+func streamName(bucket string) string { return "KV_" + bucket }
+
+// subjectPrefix is what precedes the key in a bucket's subjects.
+func subjectPrefix(bucket string) string { return "$KV." + bucket + "." }
+
+// resumeWindow is how long a watcher may be away and still learn of every
+// deletion from the markers alone; half of their life, because the clocks of
+// server and client differ.
+func resumeWindow(bucket string) time.Duration {
+	if bucket == bucketGateways {
+		return heartbeatMarkerTTL / 2
+	}
+	return markerTTL / 2
+}
+
+// streamConfigs returns what the buckets must look like.
+func streamConfigs(o BucketOptions) []jetstream.StreamConfig {
+	programs := bucketConfig(bucketPrograms, o)
+	programs.Description = "Compiled programs of Headgate, sealed"
+	programs.MaxMsgSize = maxProgramSize
+	programs.MaxBytes = defaultProgramsBytes
+
+	gateways := bucketConfig(bucketGateways, o)
+	gateways.Description = "Heartbeats of Headgate's gateways"
+	gateways.MaxMsgSize = maxHeartbeatSize
+	gateways.MaxBytes = gatewaysBytes
+	gateways.MaxAge = o.HeartbeatTTL
+	gateways.SubjectDeleteMarkerTTL = heartbeatMarkerTTL
+
+	reports := bucketConfig(bucketReports, o)
+	reports.Description = "Counters and credential use from Headgate's gateways"
+	reports.MaxMsgSize = maxReportSize
+	reports.MaxBytes = reportsBytes
+	return []jetstream.StreamConfig{programs, gateways, reports}
+}
+
+// bucketConfig has what the buckets share. It is the configuration of a NATS
+// key-value bucket but for AllowDirect: a direct get may be answered by a
+// replica that is behind, and Programs.Put decides by what it reads.
+func bucketConfig(bucket string, o BucketOptions) jetstream.StreamConfig {
+	return jetstream.StreamConfig{
+		Name:              streamName(bucket),
+		Subjects:          []string{subjectPrefix(bucket) + ">"},
+		Storage:           jetstream.FileStorage,
+		Replicas:          o.Replicas,
+		Retention:         jetstream.LimitsPolicy,
+		MaxMsgsPerSubject: 1,
+		MaxMsgs:           -1,
+		MaxConsumers:      -1,
+		// A full bucket refuses writes instead of dropping somebody's program.
+		Discard:    jetstream.DiscardNew,
+		Duplicates: duplicateWindow,
+		// Deleting is done by markers, which watchers see and which expire.
+		DenyDelete:  true,
+		AllowRollup: true,
+		AllowMsgTTL: true,
+	}
+}
+
+// EnsureBuckets creates the buckets that are missing and updates the others to
+// o. Only the controller may.
+func (c *Client) EnsureBuckets(ctx context.Context, o BucketOptions) error {
+	if err := c.usable(); err != nil {
+		return fmt.Errorf("ensure buckets: %w", err)
+	}
+	for _, cfg := range streamConfigs(o.withDefaults()) {
+		if _, err := c.js.CreateOrUpdateStream(ctx, cfg); err != nil {
+			return fmt.Errorf("ensure bucket %s: %w", cfg.Name, translate(err))
+		}
+	}
+	return nil
+}
+
+// MaintainBuckets runs until ctx is done and keeps the buckets there: it calls
+// EnsureBuckets whenever the connection is made, and when a bucket has gone.
+// It calls onIncarnation with the incarnation of the programs bucket when it
+// first sees it and whenever it has changed; then the bucket is empty and the
+// controller must put every program again. It returns an error only when the
+// client is closed.
+func (c *Client) MaintainBuckets(ctx context.Context, o BucketOptions, onIncarnation func(incarnation string)) error {
+	o = o.withDefaults()
+	var known string
+	var wait backoff
+	for {
+		epoch, err := c.waitConnected(ctx)
+		if err != nil {
+			return untilDone(ctx, err)
+		}
+		incarnation, err := c.maintainOnce(ctx, o)
+		if err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			c.log.Warn("Cannot keep the buckets of the bus", "error", err)
+			wait.pause(ctx)
+			continue
+		}
+		wait.reset()
+		if incarnation != known {
+			known = incarnation
+			onIncarnation(incarnation)
+		}
+		if err := c.maintainWhile(ctx, epoch, o, known); err != nil {
+			return untilDone(ctx, err)
+		}
+	}
+}
+
+func (c *Client) maintainOnce(ctx context.Context, o BucketOptions) (string, error) {
+	if err := c.EnsureBuckets(ctx, o); err != nil {
+		return "", err
+	}
+	return c.incarnation(ctx, bucketPrograms)
+}
+
+// maintainWhile returns when the connection is another one, or the buckets are
+// not what they were.
+func (c *Client) maintainWhile(ctx context.Context, epoch uint64, o BucketOptions, incarnation string) error {
+	session, cancel := c.untilDisconnected(ctx, epoch)
+	defer cancel()
+	ticker := time.NewTicker(o.CheckInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-session.Done():
+			return ctx.Err()
+		case <-ticker.C:
+		}
+		for _, b := range buckets {
+			got, err := c.incarnation(session, b)
+			if errors.Is(err, ErrNoBucket) || (err == nil && b == bucketPrograms && got != incarnation) {
+				return nil
+			}
+		}
+	}
+}
+
+// WaitBuckets returns nil once all buckets exist, or the error of ctx. A gateway
+// calls it before its first write.
+func (c *Client) WaitBuckets(ctx context.Context) error {
+	var wait backoff
+	for {
+		err := c.checkBuckets(ctx)
+		if err == nil {
+			return nil
+		}
+		if errors.Is(err, ErrClosed) {
+			return err
+		}
+		if !wait.pause(ctx) {
+			return fmt.Errorf("wait for buckets: %w: %w", ctx.Err(), err)
+		}
+	}
+}
+
+func (c *Client) checkBuckets(ctx context.Context) error {
+	for _, b := range buckets {
+		if _, err := c.incarnation(ctx, b); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// incarnation asks the server for the incarnation of a bucket.
+func (c *Client) incarnation(ctx context.Context, bucket string) (string, error) {
+	if err := c.usable(); err != nil {
+		return "", err
+	}
+	stream, err := c.js.Stream(ctx, streamName(bucket))
+	if err != nil {
+		return "", fmt.Errorf("bucket %s: %w", bucket, translate(err))
+	}
+	return incarnationOf(stream.CachedInfo()), nil
+}
+
+// incarnationOf is when the stream was created, in nanoseconds: the one thing
+// about a stream that its successor does not share.
+func incarnationOf(info *jetstream.StreamInfo) string {
+	return strconv.FormatInt(info.Created.UnixNano(), 10)
+}

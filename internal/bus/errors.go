@@ -1,0 +1,53 @@
+// Copyright The Headgate Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package bus
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+var (
+	// ErrNotFound is returned when a bucket has no value under a key.
+	ErrNotFound = errors.New("not found on the bus")
+	// ErrNotConnected is returned when an operation needs the server and the
+	// client has no connection at this moment. Retry later.
+	ErrNotConnected = errors.New("not connected to the bus")
+	// ErrNoBucket is returned when a bucket does not exist (yet). The
+	// controller creates buckets, see Client.MaintainBuckets.
+	ErrNoBucket = errors.New("bucket does not exist")
+	// ErrTooLarge is returned for a value above the limit of its bucket.
+	ErrTooLarge = errors.New("value is too large for the bus")
+	// ErrStoreKey is returned by Server.Start when the store folder was
+	// written under another encryption key, or by something else.
+	ErrStoreKey = errors.New("store was encrypted with another key")
+	// ErrClosed is returned after Client.Close.
+	ErrClosed = errors.New("bus client is closed")
+	// ErrUnseal is returned for a stored program that was not sealed with this
+	// installation's key for this Flow: damaged, forged or moved.
+	ErrUnseal = errors.New("program cannot be unsealed")
+)
+
+// translate maps the client library's errors to the ones above, keeping the
+// original in the chain.
+func translate(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, nats.ErrConnectionClosed), errors.Is(err, nats.ErrConnectionDraining):
+		return fmt.Errorf("%w: %w", ErrClosed, err)
+	case errors.Is(err, nats.ErrDisconnected), errors.Is(err, nats.ErrReconnectBufExceeded),
+		errors.Is(err, nats.ErrConnectionReconnecting), errors.Is(err, nats.ErrNoServers):
+		return fmt.Errorf("%w: %w", ErrNotConnected, err)
+	case errors.Is(err, jetstream.ErrStreamNotFound), errors.Is(err, jetstream.ErrNoStreamResponse):
+		return fmt.Errorf("%w: %w", ErrNoBucket, err)
+	case errors.Is(err, jetstream.ErrMsgNotFound):
+		return fmt.Errorf("%w: %w", ErrNotFound, err)
+	default:
+		return err
+	}
+}

@@ -1,0 +1,78 @@
+// Copyright The Headgate Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package bus
+
+import (
+	"crypto/cipher"
+	"crypto/sha256"
+	"crypto/subtle"
+	"fmt"
+
+	"golang.org/x/crypto/chacha20poly1305"
+)
+
+// Layout of a sealed value: version (1 byte), key id (4), nonce (24),
+// ciphertext with tag. The nonce is random, which is what the 24 bytes of
+// XChaCha20-Poly1305 (draft-irtf-cfrg-xchacha) are for.
+const (
+	sealVersion  = 1
+	sealKeyID    = 4
+	sealPrefix   = 1 + sealKeyID + chacha20poly1305.NonceSizeX
+	sealOverhead = sealPrefix + chacha20poly1305.Overhead
+)
+
+// sealer seals and opens values. It is safe for concurrent use.
+type sealer struct {
+	aead  cipher.AEAD
+	keyID [sealKeyID]byte
+}
+
+func newSealer(key []byte) (*sealer, error) {
+	aead, err := chacha20poly1305.NewX(key)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", KeySealing, err)
+	}
+	s := &sealer{aead: aead}
+	// The id tells "wrong key" from "damaged" in messages. It is a hash under
+	// its own label, so it gives nothing away.
+	sum := sha256.Sum256(append([]byte("headgate sealing key id\x00"), key...))
+	copy(s.keyID[:], sum[:])
+	return s, nil
+}
+
+// seal encrypts plain for one key of one bucket.
+func (s *sealer) seal(bucket, key string, plain []byte) []byte {
+	out := make([]byte, 0, len(plain)+sealOverhead)
+	out = append(out, sealVersion)
+	out = append(out, s.keyID[:]...)
+	nonce := randomBytes(chacha20poly1305.NonceSizeX)
+	out = append(out, nonce...)
+	return s.aead.Seal(out, nonce, plain, sealedFor(bucket, key))
+}
+
+// open decrypts what seal made for the same bucket and key.
+func (s *sealer) open(bucket, key string, sealed []byte) ([]byte, error) {
+	if len(sealed) < sealOverhead {
+		return nil, fmt.Errorf("%w: %d bytes are too short", ErrUnseal, len(sealed))
+	}
+	if v := sealed[0]; v != sealVersion {
+		return nil, fmt.Errorf("%w: seal version %d, this build reads %d", ErrUnseal, v, sealVersion)
+	}
+	if subtle.ConstantTimeCompare(sealed[1:1+sealKeyID], s.keyID[:]) != 1 {
+		return nil, fmt.Errorf("%w: sealed with another key", ErrUnseal)
+	}
+	nonce, text := sealed[1+sealKeyID:sealPrefix], sealed[sealPrefix:]
+	plain, err := s.aead.Open(nil, nonce, text, sealedFor(bucket, key))
+	if err != nil {
+		return nil, fmt.Errorf("%w: damaged, or sealed for another object", ErrUnseal)
+	}
+	return plain, nil
+}
+
+// sealedFor is the associated data: it ties a value to its place, so that one
+// Flow's program cannot be replayed under the name of another. Neither part can
+// contain a NUL.
+func sealedFor(bucket, key string) []byte {
+	return []byte(bucket + "\x00" + key)
+}

@@ -1,0 +1,240 @@
+// Copyright The Headgate Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+const (
+	// watchHeartbeat is how often the server proves that a quiet watch is
+	// still served; after two that are missing the watch is made anew.
+	watchHeartbeat = 5 * time.Second
+	// watchConsumerLife is how long the server keeps the consumer of a watch
+	// that no longer asks.
+	watchConsumerLife = 30 * time.Second
+	// watchBuffer and watchBufferBytes bound what a watch holds in memory.
+	watchBuffer      = 256
+	watchBufferBytes = 4 * maxProgramSize
+	// syncCheck is how long a watch that has not caught up waits for a message
+	// before it asks whether there is one.
+	syncCheck = time.Second
+)
+
+// entry is one change of a bucket.
+type entry struct {
+	key      string
+	value    []byte
+	revision uint64
+	deleted  bool
+}
+
+// sink receives what a watch sees, in order, from one goroutine.
+type sink interface {
+	// reset: what was received so far no longer counts; everything that
+	// exists follows.
+	reset()
+	// change: a value was written or removed.
+	change(entry)
+	// synced: everything up to revision, at least, has been received.
+	synced(revision uint64, incarnation string)
+}
+
+// watcher follows one bucket across disconnects and the loss of the bucket.
+//
+// It reads through a short-lived pull consumer that needs no acknowledgement.
+// Whenever anything is out of order (connection lost, consumer gone, a message
+// missing) the session ends, and the next one goes on after the last revision
+// received. That is complete, because a bucket keeps the last message of every
+// key and a marker for deleted ones; only after a long absence, or in another
+// incarnation, is everything read again.
+type watcher struct {
+	c      *Client
+	bucket string
+	sink   sink
+
+	// incarnation that was read completely once; empty before that.
+	incarnation string
+	// touched is set once the sink has received anything.
+	touched bool
+	// last revision received.
+	last uint64
+	// seen is when the last session ended.
+	seen time.Time
+}
+
+// watch runs until ctx is done, then returns nil. It returns an error only when
+// the client is closed.
+func (c *Client) watch(ctx context.Context, bucket string, s sink) error {
+	w := &watcher{c: c, bucket: bucket, sink: s}
+	var wait backoff
+	for {
+		epoch, err := c.waitConnected(ctx)
+		if err != nil {
+			return untilDone(ctx, err)
+		}
+		synced, err := w.session(ctx, epoch)
+		w.seen = c.clock.Now()
+		if ctx.Err() != nil {
+			return nil
+		}
+		if synced {
+			wait.reset()
+		}
+		// A bucket that is not there yet, and a connection that went, are
+		// reported where they are caused.
+		if err != nil && !errors.Is(err, context.Canceled) && !errors.Is(err, ErrNoBucket) {
+			c.log.Warn("Watch of the bus was interrupted", "bucket", bucket, "error", err)
+		}
+		wait.pause(ctx)
+	}
+}
+
+// session reads until something is wrong, and tells whether it caught up.
+func (w *watcher) session(ctx context.Context, epoch uint64) (caughtUp bool, err error) {
+	ctx, cancel := w.c.untilDisconnected(ctx, epoch)
+	defer cancel()
+	stream, err := w.c.js.Stream(ctx, streamName(w.bucket))
+	if err != nil {
+		return false, fmt.Errorf("look up bucket %s: %w", w.bucket, translate(err))
+	}
+	info := stream.CachedInfo()
+	incarnation := incarnationOf(info)
+	cfg := w.begin(incarnation)
+	consumer, err := stream.CreateConsumer(ctx, cfg)
+	if err != nil {
+		return false, fmt.Errorf("create consumer on bucket %s: %w", w.bucket, translate(err))
+	}
+	messages, err := consumer.Messages(
+		jetstream.PullMaxMessagesWithBytesLimit(watchBuffer, watchBufferBytes),
+		jetstream.PullHeartbeat(watchHeartbeat),
+	)
+	if err != nil {
+		return false, fmt.Errorf("read bucket %s: %w", w.bucket, translate(err))
+	}
+	defer messages.Stop()
+
+	s := session{w: w, consumer: consumer, messages: messages}
+	if err := s.catchUp(ctx); err != nil {
+		return false, err
+	}
+	w.incarnation = incarnation
+	// Messages that the bucket no longer has count as received, too.
+	w.last = max(w.last, info.State.LastSeq)
+	w.sink.synced(w.last, incarnation)
+	return true, s.follow(ctx)
+}
+
+// begin decides between going on and starting over, and returns the consumer
+// for it.
+func (w *watcher) begin(incarnation string) jetstream.ConsumerConfig {
+	cfg := jetstream.ConsumerConfig{
+		FilterSubject:     subjectPrefix(w.bucket) + ">",
+		AckPolicy:         jetstream.AckNonePolicy,
+		DeliverPolicy:     jetstream.DeliverLastPerSubjectPolicy,
+		InactiveThreshold: watchConsumerLife,
+		MemoryStorage:     true,
+	}
+	if w.incarnation == incarnation && w.c.clock.Since(w.seen) < resumeWindow(w.bucket) {
+		cfg.DeliverPolicy = jetstream.DeliverByStartSequencePolicy
+		cfg.OptStartSeq = w.last + 1
+		return cfg
+	}
+	if w.touched {
+		w.sink.reset()
+	}
+	w.incarnation, w.last, w.touched = "", 0, true
+	return cfg
+}
+
+// session is one consumer's life.
+type session struct {
+	w        *watcher
+	consumer jetstream.Consumer
+	messages jetstream.MessagesContext
+	// received counts messages, as the server does.
+	received uint64
+}
+
+// catchUp delivers everything that existed when the consumer was made.
+func (s *session) catchUp(ctx context.Context) error {
+	pending := s.consumer.CachedInfo().NumPending
+	for pending > 0 {
+		left, err := s.next(ctx, syncCheck)
+		if errors.Is(err, errQuiet) {
+			// The messages that were pending may have been replaced or
+			// removed before they could be delivered.
+			info, err := s.consumer.Info(ctx)
+			if err != nil {
+				return fmt.Errorf("catch up with bucket %s: %w", s.w.bucket, translate(err))
+			}
+			if info.NumPending == 0 && info.Delivered.Consumer == s.received {
+				return nil
+			}
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		pending = min(pending-1, left)
+	}
+	return nil
+}
+
+// follow delivers changes until something is wrong.
+func (s *session) follow(ctx context.Context) error {
+	for {
+		if _, err := s.next(ctx, 0); err != nil {
+			return err
+		}
+	}
+}
+
+var errQuiet = errors.New("no message for a while")
+
+// next delivers one message and returns how many the server has left. With a
+// limit it returns errQuiet when no message came in that time.
+func (s *session) next(ctx context.Context, limit time.Duration) (left uint64, err error) {
+	wait := jetstream.NextContext(ctx)
+	if limit > 0 {
+		limited, cancel := context.WithTimeout(ctx, limit)
+		defer cancel()
+		wait = jetstream.NextContext(limited)
+	}
+	msg, err := s.messages.Next(wait)
+	switch {
+	case err == nil:
+	case ctx.Err() != nil:
+		return 0, ctx.Err()
+	case errors.Is(err, context.DeadlineExceeded):
+		return 0, errQuiet
+	default:
+		return 0, fmt.Errorf("read bucket %s: %w", s.w.bucket, translate(err))
+	}
+	meta, err := msg.Metadata()
+	if err != nil {
+		return 0, fmt.Errorf("read bucket %s: %w", s.w.bucket, err)
+	}
+	s.received++
+	if meta.Sequence.Consumer != s.received {
+		return 0, fmt.Errorf("read bucket %s: message %d of the consumer came as number %d", s.w.bucket, meta.Sequence.Consumer, s.received)
+	}
+	s.w.last = meta.Sequence.Stream
+	e := entry{
+		key:      strings.TrimPrefix(msg.Subject(), subjectPrefix(s.w.bucket)),
+		revision: meta.Sequence.Stream,
+		deleted:  isMarker(msg.Headers()),
+	}
+	if !e.deleted {
+		e.value = msg.Data()
+	}
+	s.w.sink.change(e)
+	return meta.NumPending, nil
+}
