@@ -35,6 +35,7 @@
 // # What is never shown
 //
 // No error of this package contains a secret value, a value that a caller
-// presented, or an expected value; errors name fields and secret ids. Verifiers
-// and signers print as "[redacted]".
+// presented, or an expected value; errors name fields and secret ids. Verifiers,
+// signers and redactors keep values and their digests in Secrets, so that
+// printing them shows nothing either.
 package auth

@@ -30,22 +30,25 @@ const MinRedactBytes = 4
 // rather than one for all. It is immutable and safe for concurrent use; a nil
 // Redactor changes nothing.
 type Redactor struct {
-	opaque
-	forms []string
+	forms []Secret
 }
 
 // NewRedactor returns a redactor for the values of keys; those shorter than
 // [MinRedactBytes] are not looked for.
 func NewRedactor(keys ...Secret) *Redactor {
-	r := &Redactor{}
+	var texts []string
 	for _, key := range keys {
 		if key.Len() >= MinRedactBytes {
-			r.forms = append(r.forms, textForms(key.reveal())...)
+			texts = append(texts, textForms(key.reveal())...)
 		}
 	}
-	slices.Sort(r.forms)
-	r.forms = slices.Compact(r.forms)
-	return r
+	slices.Sort(texts)
+	texts = slices.Compact(texts)
+	forms := make([]Secret, len(texts))
+	for i := range texts {
+		forms[i] = Secret{v: &texts[i]}
+	}
+	return &Redactor{forms: forms}
 }
 
 // String returns s with each occurrence of a secret value replaced by
@@ -78,7 +81,8 @@ type span struct{ from, to int }
 // find returns all occurrences in the order in which they begin.
 func (r *Redactor) find(s string) []span {
 	var found []span
-	for _, form := range r.forms {
+	for _, secret := range r.forms {
+		form := secret.reveal()
 		for at := 0; ; {
 			i := strings.Index(s[at:], form)
 			if i < 0 {

@@ -25,9 +25,10 @@ const redacted = "[redacted]"
 // There is no way to unmarshal into a Secret: text that was once redacted must
 // not be read back as a value.
 type Secret struct {
-	// The value sits behind a pointer because package fmt cannot call methods
-	// of an unexported field of an outer struct, nor does it for a wrong verb:
-	// it then walks the fields, and at that depth prints an address.
+	// The value sits behind a pointer because package fmt calls no method of
+	// what is in an unexported field of an outer struct, or was given a wrong
+	// verb: it walks the fields then. It follows pointers to structs, arrays,
+	// slices and maps, but prints a pointer to a string as an address.
 	v *string
 }
 
@@ -77,7 +78,10 @@ func (s Secret) String() string { return redacted }
 func (s Secret) GoString() string { return redacted }
 
 // Format implements [fmt.Formatter] for every verb.
-func (s Secret) Format(f fmt.State, _ rune) { writeRedacted(f) }
+func (s Secret) Format(f fmt.State, _ rune) {
+	// A failing writer is the business of the fmt call that owns it.
+	_, _ = io.WriteString(f, redacted)
+}
 
 // MarshalText implements [encoding.TextMarshaler].
 func (s Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
@@ -128,15 +132,3 @@ func (k Keyring) MarshalJSON() ([]byte, error) {
 
 // LogValue implements [slog.LogValuer].
 func (k Keyring) LogValue() slog.Value { return slog.StringValue(k.String()) }
-
-// opaque, embedded, makes a type print as "[redacted]". Verifiers and signers
-// embed it: a digest of a weak password is as good as the password.
-type opaque struct{}
-
-// Format implements [fmt.Formatter] for every verb.
-func (opaque) Format(f fmt.State, _ rune) { writeRedacted(f) }
-
-func writeRedacted(f fmt.State) {
-	// A failing writer is the business of the fmt call that owns it.
-	_, _ = io.WriteString(f, redacted)
-}

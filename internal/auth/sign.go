@@ -44,39 +44,38 @@ func NewSigner(s Spec, keys Keyring) (Signer, error) {
 		return nil, fmt.Errorf("signer: %w", err)
 	}
 	in, name := s.Carrier()
-	signer := &fixedSigner{typ: s.Type(), in: in, name: name}
-	switch signer.typ {
+	var value string
+	switch s.Type() {
 	case typeBasic:
 		pair := keys[s.Basic.Username].reveal() + ":" + keys[s.Basic.Password].reveal()
-		signer.value = "Basic " + base64.StdEncoding.EncodeToString([]byte(pair))
+		value = "Basic " + base64.StdEncoding.EncodeToString([]byte(pair))
 	case typeAPIKey:
-		signer.value = s.APIKey.Prefix + keys[s.APIKey.Keys[0]].reveal()
+		value = s.APIKey.Prefix + keys[s.APIKey.Keys[0]].reveal()
 	case typeBearer:
-		signer.value = "Bearer " + keys[s.Bearer.Keys[0]].reveal()
+		value = "Bearer " + keys[s.Bearer.Keys[0]].reveal()
 	default:
-		return nil, fmt.Errorf("signer: unknown type %q", signer.typ)
+		return nil, fmt.Errorf("signer: unknown type %q", s.Type())
 	}
-	return signer, nil
+	return &fixedSigner{typ: s.Type(), in: in, name: name, value: NewSecret([]byte(value))}, nil
 }
 
 // fixedSigner sets the same value in the same place of every request.
 type fixedSigner struct {
-	opaque
 	typ   string
 	in    Placement
 	name  string
-	value string
+	value Secret
 }
 
 func (s *fixedSigner) Sign(t Target) error {
 	var err error
 	switch s.in {
 	case InHeader:
-		err = t.SetHeader(s.name, s.value)
+		err = t.SetHeader(s.name, s.value.reveal())
 	case InQuery:
-		err = t.SetQuery(s.name, s.value)
+		err = t.SetQuery(s.name, s.value.reveal())
 	case InBody:
-		err = t.SetBodyField(s.name, s.value)
+		err = t.SetBodyField(s.name, s.value.reveal())
 	default:
 		err = fmt.Errorf("unknown placement %q", string(s.in))
 	}

@@ -120,9 +120,20 @@ type anyone struct{}
 
 func (anyone) Verify(*Inbound) (Identity, error) { return Identity{}, nil }
 
-// digest stands for a value in comparisons: of one length whatever the value's,
-// so that comparing tells nothing about it.
-type digest [sha256.Size]byte
+// digest stands for a value in comparisons: it has one length whatever the
+// value's, so that comparing tells nothing about it. It is as sensitive as a
+// weak password is.
+type digest struct{ sum Secret }
+
+func newDigest(value Secret) digest {
+	sum := sha256.Sum256([]byte(value.reveal()))
+	return digest{sum: NewSecret(sum[:])}
+}
+
+// equal returns 1 if sum is this digest, else 0, in constant time.
+func (d digest) equal(sum [sha256.Size]byte) int {
+	return subtle.ConstantTimeCompare(sum[:], []byte(d.sum.reveal()))
+}
 
 // keySet holds the digests of the accepted values.
 type keySet struct {
@@ -133,7 +144,7 @@ type keySet struct {
 func newKeySet(ids []SecretID, keys Keyring) keySet {
 	set := keySet{ids: ids, digests: make([]digest, len(ids))}
 	for i, id := range ids {
-		set.digests[i] = sha256.Sum256([]byte(keys[id].reveal()))
+		set.digests[i] = newDigest(keys[id])
 	}
 	return set
 }
@@ -145,7 +156,7 @@ func (k *keySet) match(value string) (SecretID, bool) {
 	none := len(k.digests)
 	found := none
 	for i := none - 1; i >= 0; i-- {
-		found = subtle.ConstantTimeSelect(subtle.ConstantTimeCompare(got[:], k.digests[i][:]), i, found)
+		found = subtle.ConstantTimeSelect(k.digests[i].equal(got), i, found)
 	}
 	if found == none {
 		return "", false
@@ -167,7 +178,6 @@ func (k *keySet) verify(value string) (Identity, error) {
 
 // apiKeyVerifier accepts a key in one header field or query parameter.
 type apiKeyVerifier struct {
-	opaque
 	in     Placement
 	name   string
 	prefix string
@@ -192,7 +202,6 @@ func (v *apiKeyVerifier) Verify(in *Inbound) (Identity, error) {
 
 // bearerVerifier accepts a bearer token.
 type bearerVerifier struct {
-	opaque
 	header string
 	keys   keySet
 }
@@ -207,18 +216,18 @@ func (v *bearerVerifier) Verify(in *Inbound) (Identity, error) {
 
 // basicVerifier accepts one user.
 type basicVerifier struct {
-	opaque
-	identity Identity
+	subject  Secret
+	key      SecretID
 	user     digest
 	password digest
 }
 
 func newBasicVerifier(b *Basic, keys Keyring) *basicVerifier {
-	user := keys[b.Username].reveal()
 	return &basicVerifier{
-		identity: Identity{Subject: user, Key: b.Password},
-		user:     sha256.Sum256([]byte(user)),
-		password: sha256.Sum256([]byte(keys[b.Password].reveal())),
+		subject:  keys[b.Username],
+		key:      b.Password,
+		user:     newDigest(keys[b.Username]),
+		password: newDigest(keys[b.Password]),
 	}
 }
 
@@ -234,13 +243,10 @@ func (v *basicVerifier) Verify(in *Inbound) (Identity, error) {
 	}
 	// Both are always compared, so that an unknown user costs what a wrong
 	// password costs.
-	gotUser, gotPassword := sha256.Sum256(user), sha256.Sum256(password)
-	equal := subtle.ConstantTimeCompare(gotUser[:], v.user[:]) &
-		subtle.ConstantTimeCompare(gotPassword[:], v.password[:])
-	if equal != 1 {
+	if v.user.equal(sha256.Sum256(user))&v.password.equal(sha256.Sum256(password)) != 1 {
 		return refuse(Mismatch)
 	}
-	return v.identity, nil
+	return Identity{Subject: v.subject.reveal(), Key: v.key}, nil
 }
 
 // basicEncoding refuses what has a second spelling: non-zero trailing bits.

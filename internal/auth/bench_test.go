@@ -1,0 +1,73 @@
+// Copyright The Headgate Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package auth_test
+
+import (
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/headgate-io/headgate/internal/auth"
+)
+
+func BenchmarkVerify(b *testing.B) {
+	keys := keyring("user", "partner", "password", "correct horse battery staple", "a", "key-of-today-0123456789abcdef", "b", "key-of-yesterday-0123456789")
+	for name, bm := range map[string]struct {
+		spec auth.Spec
+		in   *auth.Inbound
+	}{
+		"basic":         {basicSpec(), headers("Authorization", "Basic "+basicValue("partner:correct horse battery staple"))},
+		"apiKey-header": {apiKeySpec(auth.InHeader, "X-Api-Key", "", "a", "b"), headers("X-Api-Key", "key-of-yesterday-0123456789")},
+		"apiKey-query":  {apiKeySpec(auth.InQuery, "key", "", "a", "b"), query("key=key-of-yesterday-0123456789")},
+		"bearer":        {bearerSpec("", "a", "b"), headers("Authorization", "Bearer key-of-today-0123456789abcdef")},
+	} {
+		b.Run(name, func(b *testing.B) {
+			verifier := mustVerifier(b, bm.spec, keys)
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := verifier.Verify(bm.in); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+func BenchmarkSign(b *testing.B) {
+	keys := keyring("user", "partner", "password", "correct horse battery staple")
+	target := &requestTarget{request: httptest.NewRequest("POST", "https://example.com/", nil)}
+	signer := mustSigner(b, basicSpec(), keys)
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := signer.Sign(target); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkAllowedHosts(b *testing.B) {
+	hosts := auth.AllowedHosts{"api.example.com", "*.eu.example.com", "petstore.example.com:8443"}
+	u, err := url.Parse("https://petstore.example.com:8443/v2/pet")
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if !hosts.Allows(u) {
+			b.Fatal("refused")
+		}
+	}
+}
+
+func BenchmarkRedactor(b *testing.B) {
+	r := auth.NewRedactor(secret("correct horse battery staple"), secret("key-of-today-0123456789abcdef"))
+	line := strings.Repeat("an ordinary log line without anything to hide; ", 5)
+	b.ReportAllocs()
+	for b.Loop() {
+		if r.String(line) != line {
+			b.Fatal("changed")
+		}
+	}
+}
