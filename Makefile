@@ -12,7 +12,7 @@ SHELL := /usr/bin/env bash
 HEADGATE_BIN ?= $(CURDIR)/bin
 override HEADGATE_BIN := $(abspath $(HEADGATE_BIN))
 # The image that docker-build makes and deploy runs.
-IMG ?= ghcr.io/headgate-io/headgate:dev
+IMG ?= headgate:dev
 # docker, podman or buildah.
 CONTAINER_TOOL ?= docker
 # The kubectl that install and deploy use: yours, with your kubeconfig.
