@@ -150,7 +150,7 @@ const (
 // APIKeyCredential is a key in a fixed place.
 //
 // +kubebuilder:validation:XValidation:rule="has(self.secretKeyRef) != has(self.secretKeyRefs)",message="exactly one of secretKeyRef and secretKeyRefs must be set"
-// +kubebuilder:validation:XValidation:rule="(self['in'] == 'Path') != has(self.name)",message="name is required, except with in: Path, where it must be absent"
+// +kubebuilder:validation:XValidation:rule="(self.__in__ == 'Path') != has(self.name)",message="name is required, except with in: Path, where it must be absent"
 type APIKeyCredential struct {
 	// in is the place of the key.
 	// +required

@@ -36,8 +36,11 @@ type Step struct {
 	// set computes values for later steps, read as steps.NAME.output; the
 	// strings in them are templates.
 	// +optional
+	// +kubebuilder:validation:Schemaless
+	// +kubebuilder:validation:Type=object
 	// +kubebuilder:validation:MinProperties=1
 	// +kubebuilder:validation:MaxProperties=64
+	// +kubebuilder:pruning:PreserveUnknownFields
 	Set map[string]JSON `json:"set,omitempty"`
 
 	// cache changes the Flow's own stored values.
@@ -118,7 +121,7 @@ const (
 // HTTPCall is an outbound call; at most one of json, form, multipart, xml, text
 // and raw is its body.
 //
-// +kubebuilder:validation:XValidation:rule="[has(self.json), has(self.form), has(self.multipart), has(self.xml), has(self.text), has(self.raw)].filter(m, m).size() <= 1",message="at most one of json, form, multipart, xml, text, raw may be set"
+// +kubebuilder:validation:XValidation:rule="[has(self.form), has(self.multipart), has(self.xml), has(self.text), has(self.raw)].filter(m, m).size() <= 1",message="at most one of json, form, multipart, xml, text, raw may be set"
 type HTTPCall struct {
 	// method of the call. Defaults to POST with a body and GET without.
 	// +optional

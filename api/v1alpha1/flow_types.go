@@ -361,7 +361,8 @@ type EventTrigger struct {
 
 // FlowValue is a constant for expressions, read as values.NAME.
 //
-// +kubebuilder:validation:XValidation:rule="has(self.value) != has(self.valueFrom)",message="exactly one of value and valueFrom must be set"
+// +kubebuilder:validation:MinProperties=2
+// +kubebuilder:validation:MaxProperties=2
 type FlowValue struct {
 	// name is a CEL identifier.
 	// +required
@@ -523,7 +524,7 @@ const (
 
 // FlowResponse says how a caller is answered.
 //
-// +kubebuilder:validation:XValidation:rule="[has(self.json), has(self.form), has(self.xml), has(self.text)].filter(m, m).size() <= 1",message="at most one of json, form, xml, text may be set"
+// +kubebuilder:validation:XValidation:rule="[has(self.form), has(self.xml), has(self.text)].filter(m, m).size() <= 1",message="at most one of json, form, xml, text may be set"
 type FlowResponse struct {
 	// mode is Sync or Async. Defaults to Sync.
 	// +optional
@@ -562,7 +563,7 @@ type ErrorClass string
 
 // FailureResponse answers runs that failed.
 //
-// +kubebuilder:validation:XValidation:rule="[has(self.json), has(self.form), has(self.xml), has(self.text)].filter(m, m).size() <= 1",message="at most one of json, form, xml, text may be set"
+// +kubebuilder:validation:XValidation:rule="[has(self.form), has(self.xml), has(self.text)].filter(m, m).size() <= 1",message="at most one of json, form, xml, text may be set"
 type FailureResponse struct {
 	// class names the failures that the rule answers. Defaults to all.
 	// +optional

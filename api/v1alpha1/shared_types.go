@@ -118,6 +118,11 @@ type Body struct {
 
 	// xml is an object with one member, the root element; the strings in it are templates.
 	// +optional
+	// +kubebuilder:validation:Schemaless
+	// +kubebuilder:validation:Type=object
+	// +kubebuilder:validation:MinProperties=1
+	// +kubebuilder:validation:MaxProperties=1
+	// +kubebuilder:pruning:PreserveUnknownFields
 	XML *JSON `json:"xml,omitempty"`
 
 	// text is sent as text/plain; charset=utf-8.

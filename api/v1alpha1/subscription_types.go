@@ -143,7 +143,7 @@ type Register struct {
 
 // RegisterCall is a call of the platform's API, relative to baseURL.
 //
-// +kubebuilder:validation:XValidation:rule="[has(self.json), has(self.form), has(self.xml), has(self.text)].filter(m, m).size() <= 1",message="at most one of json, form, xml, text may be set"
+// +kubebuilder:validation:XValidation:rule="[has(self.form), has(self.xml), has(self.text)].filter(m, m).size() <= 1",message="at most one of json, form, xml, text may be set"
 type RegisterCall struct {
 	// method of the call. Defaults to GET, and to POST, PATCH and DELETE in
 	// create, update and delete.
