@@ -15,7 +15,6 @@ import (
 
 	"github.com/golangci/golangci-lint/v2/pkg/commands"
 	"github.com/golangci/golangci-lint/v2/pkg/exitcodes"
-
 	// Registers the plugin "kubeapilinter", see .golangci-kal.yml.
 	_ "sigs.k8s.io/kube-api-linter"
 )
