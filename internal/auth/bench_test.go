@@ -4,6 +4,7 @@
 package auth_test
 
 import (
+	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"strings"
@@ -37,7 +38,7 @@ func BenchmarkVerify(b *testing.B) {
 
 func BenchmarkSign(b *testing.B) {
 	keys := keyring("user", "partner", "password", "correct horse battery staple")
-	target := &requestTarget{request: httptest.NewRequest("POST", "https://example.com/", nil)}
+	target := &requestTarget{request: httptest.NewRequestWithContext(b.Context(), http.MethodPost, "https://example.com/", http.NoBody)}
 	signer := mustSigner(b, basicSpec(), keys)
 	b.ReportAllocs()
 	for b.Loop() {

@@ -37,13 +37,13 @@ func checkAllowed(t *testing.T, hosts auth.AllowedHosts, raw string) {
 	if err != nil || !hosts.Allows(u) {
 		return
 	}
-	address := dialled(t.Context(), u)
+	address := dialed(t.Context(), u)
 	if address == "" {
 		return // net/http refuses the URL by itself
 	}
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
-		t.Fatalf("%q is dialled as %q: %v", raw, address, err)
+		t.Fatalf("%q is dialed as %q: %v", raw, address, err)
 	}
 	standard := map[string]string{"http": "80", "https": "443"}[u.Scheme]
 	port = strings.TrimLeft(port, "0")
@@ -54,7 +54,7 @@ func checkAllowed(t *testing.T, hosts auth.AllowedHosts, raw string) {
 	case sameHost(host, "192.0.2.7") && port == standard:
 	case sameHost(host, "2001:db8::7") && port == "8443":
 	default:
-		t.Fatalf("%q is allowed and dialled as %q", raw, address)
+		t.Fatalf("%q is allowed and dialed as %q", raw, address)
 	}
 }
 

@@ -55,7 +55,7 @@ func (a AllowedHosts) Validate() error {
 // of u alone: user information, path and fragment have no say. It is false, also
 // for an empty list, for a URL without a usable host or with a scheme other than
 // http and https; an invalid entry allows nothing. Send the request to the host
-// that [CanonicalHost] returns, so that what was judged is what is dialled.
+// that [CanonicalHost] returns, so that what was judged is what is dialed.
 func (a AllowedHosts) Allows(u *url.URL) bool {
 	host, port, err := CanonicalHost(u)
 	if err != nil {

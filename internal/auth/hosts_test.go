@@ -17,11 +17,11 @@ import (
 	"github.com/headgate-io/headgate/internal/auth"
 )
 
-// dialled returns the address to which net/http would connect for u, or "" if it
+// dialed returns the address to which net/http would connect for u, or "" if it
 // would not. It is the judge of what a URL means.
-func dialled(ctx context.Context, u *url.URL) string {
+func dialed(ctx context.Context, u *url.URL) string {
 	var address string
-	refuse := errors.New("not dialled")
+	refuse := errors.New("not dialed")
 	transport := &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(_ context.Context, _, addr string) (net.Conn, error) {
@@ -195,7 +195,7 @@ func TestAllowedHostsValidate(t *testing.T) {
 		".example.com":                    "host has an empty label",
 		"a..example.com":                  "host has an empty label",
 		"example.com..":                   "host has an empty label",
-		" petstore.example.com":           "host has the character ' '",
+		"\tpetstore.example.com":          "host has the character '\\t'",
 		"pet%73tore.example.com":          "host has the character '%'",
 		"a,b":                             "host has the character ','",
 		"petstore.example.com:":           "port is not a number",
@@ -244,9 +244,9 @@ func TestCanonicalHost(t *testing.T) {
 		g.Expect(host + " " + port).To(Equal(want))
 
 		// net/http agrees about where this goes.
-		dialHost, dialPort, err := net.SplitHostPort(dialled(t.Context(), u))
+		dialHost, dialPort, err := net.SplitHostPort(dialed(t.Context(), u))
 		g.Expect(err).NotTo(HaveOccurred())
-		g.Expect(sameHost(dialHost, host)).To(BeTrue(), "%s is dialled as %s", raw, dialHost)
+		g.Expect(sameHost(dialHost, host)).To(BeTrue(), "%s is dialed as %s", raw, dialHost)
 		g.Expect(strings.TrimLeft(dialPort, "0")).To(Equal(port))
 	}
 }

@@ -24,7 +24,7 @@ const MinRedactBytes = 4
 // a Basic credential), hexadecimal, percent-encoded, and escaped as in JSON or
 // by Go's %q.
 //
-// It is the second line of defence: text should not hold secrets to begin with.
+// It is the second line of defense: text should not hold secrets to begin with.
 // A value that was split, compressed or hashed is not found. The cost is one
 // scan of the text for each form of each value; build one Redactor per program
 // rather than one for all. It is immutable and safe for concurrent use; a nil

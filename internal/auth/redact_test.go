@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	. "github.com/onsi/gomega"
 
@@ -37,7 +38,7 @@ func TestRedactorKnowsEncodings(t *testing.T) {
 		slog.New(slog.NewTextHandler(&b, nil)).Info("m", "v", value)
 		return b.String()
 	}
-	for _, value := range []string{awkward, canary, "four", "pass", "\x00\xff\xfe\x01", strings.Repeat("long ", 50)} {
+	for _, value := range []string{awkward, canary, "four", "pass", "\x01<control>\u2028&", "\x00\xff\xfe\x01", strings.Repeat("long ", 50)} {
 		r := auth.NewRedactor(secret(value))
 		raw := []byte(value)
 		for name, form := range map[string]string{
@@ -65,13 +66,11 @@ func TestRedactorKnowsEncodings(t *testing.T) {
 				t.Errorf("%s of %q: the rest of the text is gone: %q", name, value, got)
 			}
 		}
-		for _, form := range []string{encode(map[string]string{"k": value}, true), encode(map[string]string{"k": value}, false), logLine(value)} {
-			if strings.Contains(value, "\x00") {
-				continue // encoders replace bytes that are not UTF-8
-			}
-			if !strings.Contains(r.String(form), "[redacted]") {
-				t.Errorf("%q is left in %q", value, r.String(form))
-			}
+		g := NewWithT(t)
+		g.Expect(r.String(logLine(value))).To(MatchRegexp(`v="?\[redacted\]"?\n$`))
+		if utf8.ValidString(value) { // a JSON encoder replaces other bytes
+			g.Expect(r.String(encode(map[string]string{"k": value}, true))).To(Equal(`{"k":"[redacted]"}` + "\n"))
+			g.Expect(r.String(encode(map[string]string{"k": value}, false))).To(Equal(`{"k":"[redacted]"}` + "\n"))
 		}
 	}
 	lower := strings.ToLower(url.QueryEscape("a/b+c=d"))
@@ -80,7 +79,7 @@ func TestRedactorKnowsEncodings(t *testing.T) {
 
 func TestRedactorReplaces(t *testing.T) {
 	t.Parallel()
-	r := auth.NewRedactor(secret("alpha-secret"), secret("alpha-secret-long"), secret("long-tail"), secret(""), auth.Secret{}, secret("abc"))
+	r := auth.NewRedactor(secret("alpha-secret"), secret("alpha-secret-long"), secret("long-tail"), secret("pha-sec"), secret(""), auth.Secret{}, secret("abc"))
 	for in, want := range map[string]string{
 		"":                                      "",
 		"nothing here":                          "nothing here",

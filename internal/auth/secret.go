@@ -97,7 +97,7 @@ func (s Secret) LogValue() slog.Value { return slog.StringValue(redacted) }
 // the namespace pets. Ids are not sensitive: errors and status name them.
 type SecretID string
 
-// Keyring resolves secret ids to values. Printing, marshalling or logging it
+// Keyring resolves secret ids to values. Printing, marshaling or logging it
 // shows the ids only. A nil Keyring is empty. It must not be modified once it
 // was handed to [NewVerifier] or [NewSigner] on another goroutine.
 type Keyring map[SecretID]Secret

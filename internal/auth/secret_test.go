@@ -70,10 +70,18 @@ func TestSecretsAreNeverPrinted(t *testing.T) {
 	NewWithT(t).Expect(err).NotTo(HaveOccurred())
 
 	values := []any{
-		basic, struct{ v auth.Verifier }{basic},
-		s, &s, []auth.Secret{s}, map[string]auth.Secret{"a": s}, ring, &ring,
-		h, &h, []holder{h}, signer, verifier, auth.NewRedactor(s),
-		struct{ s auth.Signer }{signer}, struct{ v auth.Verifier }{verifier}, struct{ r *auth.Redactor }{auth.NewRedactor(s)},
+		basic,
+		struct{ v auth.Verifier }{basic},
+		s, &s,
+		[]auth.Secret{s},
+		map[string]auth.Secret{"a": s},
+		ring, &ring,
+		h, &h,
+		[]holder{h},
+		signer, verifier, auth.NewRedactor(s),
+		struct{ s auth.Signer }{signer},
+		struct{ v auth.Verifier }{verifier},
+		struct{ r *auth.Redactor }{auth.NewRedactor(s)},
 	}
 	const verbs = "vsqdxXobcUeEfFgGtpTwz"
 	for _, value := range values {
@@ -115,8 +123,8 @@ func TestSecretForms(t *testing.T) {
 
 func TestSecretCannotBeReadBackFromText(t *testing.T) {
 	t.Parallel()
-	var s auth.Secret
-	NewWithT(t).Expect(json.Unmarshal([]byte(`"[redacted]"`), &s)).NotTo(Succeed())
+	var into struct{ Key auth.Secret }
+	NewWithT(t).Expect(json.Unmarshal([]byte(`{"Key": "[redacted]"}`), &into)).NotTo(Succeed())
 }
 
 func TestSecretIsImmutable(t *testing.T) {

@@ -105,7 +105,8 @@ func TestSignedValues(t *testing.T) {
 	g := NewWithT(t)
 	keys := keyring("user", "Aladdin", "password", "open sesame", "a", "s3cret", "b", "other")
 	sign := func(spec auth.Spec) *requestTarget {
-		target := &requestTarget{request: httptest.NewRequest(http.MethodPost, "https://example.com/?x=1", http.NoBody), body: map[string]string{}}
+		request := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "https://example.com/?x=1", http.NoBody)
+		target := &requestTarget{request: request, body: map[string]string{}}
 		g.Expect(mustSigner(t, spec, keys).Sign(target)).To(Succeed())
 		return target
 	}

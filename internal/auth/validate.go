@@ -232,6 +232,8 @@ func (p *problems) checkValue(keys Keyring, field string, id SecretID, rule valu
 // valueRule says what is wrong with a value, or "".
 type valueRule func(value string) string
 
+const finalLineBreak = "ends with a line break, as files written by an editor or by echo do"
+
 func noProblem(string) string { return "" }
 
 // bodyTextProblem: an encoder would silently replace bytes that are not UTF-8.
@@ -247,7 +249,7 @@ func bodyTextProblem(value string) string {
 func headerValueProblem(value string) string {
 	switch {
 	case strings.HasSuffix(value, "\n"):
-		return "ends with a line break, as files written by an editor or by echo do"
+		return finalLineBreak
 	case !httpguts.ValidHeaderFieldValue(value):
 		return "has a control character, which a header must not contain"
 	case strings.Trim(value, " \t") != value:
@@ -269,7 +271,7 @@ func headerPrefixProblem(prefix string) string {
 // basicTextProblem: RFC 7617 section 2 forbids control characters.
 func basicTextProblem(value string) string {
 	if strings.HasSuffix(value, "\n") {
-		return "ends with a line break, as files written by an editor or by echo do"
+		return finalLineBreak
 	}
 	if strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r == 0x7f }) {
 		return "has a control character, which RFC 7617 forbids"
@@ -289,7 +291,7 @@ func basicUserProblem(value string) string {
 // visible ASCII character may stand in a token.
 func tokenProblem(value string) string {
 	if strings.HasSuffix(value, "\n") {
-		return "ends with a line break, as files written by an editor or by echo do"
+		return finalLineBreak
 	}
 	if strings.ContainsFunc(value, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
 		return "has a character other than visible ASCII, which a bearer token must not contain"

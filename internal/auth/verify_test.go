@@ -299,7 +299,9 @@ func TestChallenge(t *testing.T) {
 	g.Expect(auth.Challenge(basicSpec())).To(Equal(`Basic realm="headgate", charset="UTF-8"`))
 	g.Expect(auth.Challenge(bearerSpec("", "a"))).To(Equal(`Bearer realm="headgate"`))
 	for _, spec := range []auth.Spec{
-		{}, {None: &auth.None{}}, bearerSpec("X-Auth", "a"),
+		{},
+		{None: &auth.None{}},
+		bearerSpec("X-Auth", "a"),
 		apiKeySpec(auth.InHeader, "Authorization", "", "a"), apiKeySpec(auth.InQuery, "Authorization", "", "a"),
 	} {
 		g.Expect(auth.Challenge(spec)).To(BeEmpty())
