@@ -12,11 +12,11 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
@@ -110,8 +110,8 @@ type demo struct {
 // stop ends everything in the reverse order of its start.
 func (d *demo) stop() error {
 	var errs []error
-	for i := len(d.stops) - 1; i >= 0; i-- {
-		errs = append(errs, d.stops[i]())
+	for _, stop := range slices.Backward(d.stops) {
+		errs = append(errs, stop())
 	}
 	return errors.Join(errs...)
 }
@@ -141,5 +141,5 @@ func tailOf(path string) string {
 	if len(data) > most {
 		data = data[len(data)-most:]
 	}
-	return fmt.Sprintf("%s", data)
+	return string(data)
 }

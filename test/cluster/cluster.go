@@ -71,7 +71,6 @@ func (c *ControlPlane) StopAPIServer() error { return c.env.ControlPlane.APIServ
 
 // Kubectl returns a command that runs kubectl as the administrator.
 func (c *ControlPlane) Kubectl(ctx context.Context, args ...string) *exec.Cmd {
-	//nolint:gosec // the arguments are those of a test
 	cmd := exec.CommandContext(ctx, c.kubectl, args...)
 	cmd.Env = append(os.Environ(), "KUBECONFIG="+c.Kubeconfig)
 	return cmd
