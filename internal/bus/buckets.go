@@ -161,10 +161,10 @@ func (c *Client) MaintainBuckets(ctx context.Context, o BucketOptions, onIncarna
 			return untilDone(ctx, err)
 		}
 		incarnation, err := c.maintainOnce(ctx, o)
+		if done(ctx) {
+			return nil
+		}
 		if err != nil {
-			if ctx.Err() != nil {
-				return nil
-			}
 			c.log.Warn("Cannot keep the buckets of the bus", "error", err)
 			wait.pause(ctx)
 			continue
@@ -202,7 +202,8 @@ func (c *Client) maintainWhile(ctx context.Context, epoch uint64, o BucketOption
 		}
 		for _, b := range buckets {
 			got, err := c.incarnation(session, b)
-			if errors.Is(err, ErrNoBucket) || (err == nil && b == bucketPrograms && got != incarnation) {
+			lost := errors.Is(err, ErrNoBucket)
+			if lost || (err == nil && b == bucketPrograms && got != incarnation) {
 				return nil
 			}
 		}

@@ -325,11 +325,14 @@ func (c *Client) untilDisconnected(ctx context.Context, epoch uint64) (context.C
 
 // untilDone turns the error of a loop that ran until ctx was done into nil.
 func untilDone(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
+	if done(ctx) {
 		return nil
 	}
 	return err
 }
+
+// done tells whether ctx is.
+func done(ctx context.Context) bool { return ctx.Err() != nil }
 
 const (
 	minBackoff = 20 * time.Millisecond

@@ -27,6 +27,7 @@ func TestClientOptionsAreChecked(t *testing.T) {
 		"no sealing": {func(o *ClientOptions) { o.Material.SealingKey = nil }, KeySealing},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			o := ClientOptions{URL: "tls://127.0.0.1:1", Role: RoleGateway, Material: installation()}
 			c.change(&o)
 			_, err := Connect(t.Context(), o)
@@ -66,8 +67,11 @@ func freeAddr(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().String()
+	addr := l.Addr().String()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return addr
 }
 
 func TestClientSeesItsServerGo(t *testing.T) {

@@ -25,7 +25,7 @@ const patience = 30 * time.Second
 var testHosts = []string{"127.0.0.1", "localhost"}
 
 // installation is one set of material that most tests share.
-var installation = sync.OnceValue(func() Material { return newMaterial() })
+var installation = sync.OnceValue(newMaterial)
 
 func newMaterial() Material {
 	m, err := Generate(time.Now(), testHosts)
@@ -52,7 +52,7 @@ func startServer(t testing.TB, change ...func(*ServerOptions)) *runningServer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	done := make(chan error, 1)
 	go func() { done <- s.Start(ctx) }()
 	stop := sync.OnceFunc(func() {
@@ -162,7 +162,7 @@ type recorder[T any] struct {
 func follow[T any](t testing.TB, watch func(context.Context, func(T)) error) (r *recorder[T], stop func()) {
 	t.Helper()
 	r = &recorder[T]{t: t, ch: make(chan T, 4096)}
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	done := make(chan error, 1)
 	go func() { done <- watch(ctx, func(v T) { r.ch <- v }) }()
 	stop = sync.OnceFunc(func() {

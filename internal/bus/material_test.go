@@ -72,6 +72,7 @@ func TestParseNamesTheKeyThatIsWrong(t *testing.T) {
 	}
 	for name, change := range cases {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			g := NewWithT(t)
 			data := installation().Data()
 			maps.Copy(data, change)
@@ -82,6 +83,7 @@ func TestParseNamesTheKeyThatIsWrong(t *testing.T) {
 	}
 	for key := range installation().Data() {
 		t.Run("without "+key, func(t *testing.T) {
+			t.Parallel()
 			g := NewWithT(t)
 			data := installation().Data()
 			delete(data, key)
@@ -142,6 +144,7 @@ func TestRenew(t *testing.T) {
 		{"one name less", time.Hour, []string{"127.0.0.1"}, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			g := NewWithT(t)
 			m, err := Generate(start, testHosts)
 			g.Expect(err).NotTo(HaveOccurred())

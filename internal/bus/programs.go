@@ -36,11 +36,11 @@ func (p *Programs) Put(ctx context.Context, prog *program.Program) (revision uin
 		return 0, fmt.Errorf("put program %s: %w", prog.Key, err)
 	}
 	if err == nil {
-		if old, err := p.c.sealer.open(bucketPrograms, key, stored); err == nil && bytes.Equal(old, plain) {
+		if old, err := p.c.sealer.open(key, stored); err == nil && bytes.Equal(old, plain) {
 			return revision, nil
 		}
 	}
-	sealed := p.c.sealer.seal(bucketPrograms, key, plain)
+	sealed := p.c.sealer.seal(key, plain)
 	if revision, err = p.c.put(ctx, bucketPrograms, key, sealed, maxProgramSize); err != nil {
 		return 0, fmt.Errorf("put program %s: %w", prog.Key, err)
 	}
@@ -87,7 +87,7 @@ func (p *Programs) Incarnation(ctx context.Context) (string, error) {
 // open unseals and decodes what is stored under key, and checks that it is the
 // program of that Flow.
 func (p *Programs) open(k program.Key, key string, sealed []byte) (*program.Program, error) {
-	plain, err := p.c.sealer.open(bucketPrograms, key, sealed)
+	plain, err := p.c.sealer.open(key, sealed)
 	if err != nil {
 		return nil, err
 	}

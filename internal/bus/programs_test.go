@@ -5,6 +5,7 @@ package bus
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -30,6 +31,27 @@ func TestProgramReachesGatewayWithItsSecrets(t *testing.T) {
 	g.Expect(gotRevision).To(Equal(revision))
 	g.Expect(got.Webhook).To(Equal(p.Webhook))
 	g.Expect(got.Secrets["secret/shop/api/key"].Reveal()).To(Equal([]byte("s3cret-value")))
+}
+
+func TestLargeProgramReachesGateway(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	_, controller, gateway := startBus(t)
+	updates, _ := follow(t, gateway.Programs().Watch)
+	updates.until(synced)
+	large := json.RawMessage(`{"text":"` + strings.Repeat("x", maxProgramSize-4<<10) + `"}`)
+
+	for _, name := range []string{"a", "b", "c", "d", "e"} { // More than a watch holds at once.
+		p := testProgram(name, "1")
+		p.Steps = []program.Step{{Name: "set", Set: large}}
+		put(t, controller, p)
+	}
+
+	for range 5 {
+		u := updates.next()
+		g.Expect(u.Err).NotTo(HaveOccurred())
+		g.Expect(u.Program.Steps[0].Set).To(HaveLen(len(large)))
+	}
 }
 
 func TestPutOfTheSameProgramKeepsItsRevision(t *testing.T) {
@@ -77,6 +99,7 @@ func TestProgramKeysThatCouldMeanSomethingElseAreRefused(t *testing.T) {
 		{Namespace: "shop", Name: strings.Repeat("a", 64)},
 	} {
 		t.Run(k.String(), func(t *testing.T) {
+			t.Parallel()
 			g := NewWithT(t)
 			p := testProgram("a", "x")
 			p.Key = k
@@ -166,7 +189,7 @@ func TestWatchResumesAfterRestartOfTheServer(t *testing.T) {
 	updates, _ := follow(t, gateway.Programs().Watch)
 	before := updates.until(synced)
 
-	s = restart(t, s)
+	restart(t, s)
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	eventually(t, func() bool { return controller.Check(ctx) == nil })
@@ -249,7 +272,6 @@ func (c *leapingClock) Now() time.Time {
 func (c *leapingClock) Since(t time.Time) time.Duration { return c.Now().Sub(t) }
 
 func TestWatchReportsWhatItCannotRead(t *testing.T) {
-	t.Parallel()
 	s := startServer(t)
 	controller := connect(t, RoleController, s)
 	ensureBuckets(t, controller, BucketOptions{})
@@ -273,7 +295,7 @@ func TestWatchReportsWhatItCannotRead(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return controller.sealer.seal(bucketPrograms, key, plain)
+		return controller.sealer.seal(key, plain)
 	}
 	for _, c := range []struct {
 		name  string
@@ -291,7 +313,7 @@ func TestWatchReportsWhatItCannotRead(t *testing.T) {
 		{"moved to another Flow", func(t *testing.T) uint64 { return raw(t, "shop.b", sealed("shop.a", testProgram("a", "1"))) }, "another object", "b"},
 		{"another Flow's content", func(t *testing.T) uint64 { return raw(t, "shop.b", sealed("shop.b", testProgram("a", "1"))) }, "program of shop/a", "b"},
 		{"from another version", func(t *testing.T) uint64 {
-			return raw(t, "shop.a", controller.sealer.seal(bucketPrograms, "shop.a", []byte(`{"version":99,"program":{}}`)))
+			return raw(t, "shop.a", controller.sealer.seal("shop.a", []byte(`{"version":99,"program":{}}`)))
 		}, "version 99", "a"},
 		{"no Flow's key", func(t *testing.T) uint64 { return raw(t, "a.b.c", []byte("x")) }, "does not name a program", ""},
 	} {
@@ -352,9 +374,9 @@ func TestListFailsInsteadOfShowingHalf(t *testing.T) {
 	g.Expect(err).To(MatchError(ErrNoBucket))
 
 	ensureBuckets(t, controller, BucketOptions{})
-	cancelled, cancel := context.WithCancel(t.Context())
+	canceled, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err = controller.Programs().List(cancelled)
+	_, err = controller.Programs().List(canceled)
 	g.Expect(err).To(MatchError(context.Canceled))
 }
 
@@ -365,7 +387,7 @@ func TestWatchEndsWithItsClient(t *testing.T) {
 	done := make(chan error, 1)
 	ready := make(chan struct{})
 	go func() {
-		done <- gateway.Programs().Watch(context.Background(), func(u Update) { close(ready) })
+		done <- gateway.Programs().Watch(context.WithoutCancel(t.Context()), func(u Update) { close(ready) })
 	}()
 	<-ready
 

@@ -98,3 +98,19 @@ func TestReportKeysAreUnambiguous(t *testing.T) {
 		g.Expect(err).To(HaveOccurred(), "%+v", k)
 	}
 }
+
+// FuzzReportKey: a key that is understood is the key that is written.
+func FuzzReportKey(f *testing.F) {
+	for _, seed := range []string{"flow.shop.intake.gw-0", "credential.shop.keys_example_com.gw", "flow.a.b", "flow.a.b.c.d", "flow.>.b.c"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		k, err := parseReportKey(s)
+		if err != nil {
+			return
+		}
+		if again, err := k.encode(); err != nil || again != s {
+			t.Fatalf("%q is %+v is %q, %v", s, k, again, err)
+		}
+	})
+}

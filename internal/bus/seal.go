@@ -41,18 +41,18 @@ func newSealer(key []byte) (*sealer, error) {
 	return s, nil
 }
 
-// seal encrypts plain for one key of one bucket.
-func (s *sealer) seal(bucket, key string, plain []byte) []byte {
+// seal encrypts plain for one key of the programs bucket.
+func (s *sealer) seal(key string, plain []byte) []byte {
 	out := make([]byte, 0, len(plain)+sealOverhead)
 	out = append(out, sealVersion)
 	out = append(out, s.keyID[:]...)
 	nonce := randomBytes(chacha20poly1305.NonceSizeX)
 	out = append(out, nonce...)
-	return s.aead.Seal(out, nonce, plain, sealedFor(bucket, key))
+	return s.aead.Seal(out, nonce, plain, sealedFor(key))
 }
 
-// open decrypts what seal made for the same bucket and key.
-func (s *sealer) open(bucket, key string, sealed []byte) ([]byte, error) {
+// open decrypts what seal made for the same key.
+func (s *sealer) open(key string, sealed []byte) ([]byte, error) {
 	if len(sealed) < sealOverhead {
 		return nil, fmt.Errorf("%w: %d bytes are too short", ErrUnseal, len(sealed))
 	}
@@ -63,16 +63,15 @@ func (s *sealer) open(bucket, key string, sealed []byte) ([]byte, error) {
 		return nil, fmt.Errorf("%w: sealed with another key", ErrUnseal)
 	}
 	nonce, text := sealed[1+sealKeyID:sealPrefix], sealed[sealPrefix:]
-	plain, err := s.aead.Open(nil, nonce, text, sealedFor(bucket, key))
+	plain, err := s.aead.Open(nil, nonce, text, sealedFor(key))
 	if err != nil {
 		return nil, fmt.Errorf("%w: damaged, or sealed for another object", ErrUnseal)
 	}
 	return plain, nil
 }
 
-// sealedFor is the associated data: it ties a value to its place, so that one
-// Flow's program cannot be replayed under the name of another. Neither part can
-// contain a NUL.
-func sealedFor(bucket, key string) []byte {
-	return []byte(bucket + "\x00" + key)
+// sealedFor is the associated data: it ties a value to its bucket and key, so
+// that one Flow's program cannot be replayed under the name of another.
+func sealedFor(key string) []byte {
+	return []byte(bucketPrograms + "\x00" + key)
 }

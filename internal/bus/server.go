@@ -36,7 +36,7 @@ const (
 	pingInterval = 20 * time.Second
 	maxPings     = 2
 	// readyPoll is how often Start looks whether JetStream has recovered; it
-	// bounds how late a cancelled context is noticed while it recovers.
+	// bounds how late a canceled context is noticed while it recovers.
 	readyPoll = 250 * time.Millisecond
 )
 
@@ -124,7 +124,7 @@ func (s *Server) Start(ctx context.Context) error {
 		return fmt.Errorf("bus server: %w", err)
 	}
 	logger := newServerLog(s.log)
-	ns.SetLoggerV2(logger, logger.debugEnabled(), false, false)
+	ns.SetLoggerV2(logger, s.log.Enabled(ctx, slog.LevelDebug), false, false)
 
 	s.mu.Lock()
 	if s.ns != nil {
@@ -142,7 +142,7 @@ func (s *Server) Start(ctx context.Context) error {
 		ns.WaitForShutdown()
 	}()
 	if err := awaitReady(ctx, ns, logger); err != nil {
-		if ctx.Err() != nil {
+		if done(ctx) {
 			return nil
 		}
 		return fmt.Errorf("bus server: %w", err)

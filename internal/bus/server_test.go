@@ -85,7 +85,7 @@ func TestServerThatCannotStartSaysWhy(t *testing.T) {
 	var lc net.ListenConfig
 	taken, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
 	g.Expect(err).NotTo(HaveOccurred())
-	defer taken.Close()
+	t.Cleanup(func() { g.Expect(taken.Close()).To(Succeed()) })
 
 	err = startError(t, ServerOptions{StoreDir: t.TempDir(), Material: installation(), Listen: taken.Addr().String()})
 	g.Expect(err).To(MatchError(ContainSubstring("address already in use")))
@@ -109,6 +109,7 @@ func TestServerOptionsAreChecked(t *testing.T) {
 		"port is a word":  {func(o *ServerOptions) { o.Listen = "127.0.0.1:nats" }, "is not a number"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			o := ServerOptions{StoreDir: "unused", Material: installation()}
 			c.change(&o)
 			_, err := NewServer(o)
@@ -166,8 +167,11 @@ func servedNames(t *testing.T, s *runningServer) []string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close()
-	return conn.(*tls.Conn).ConnectionState().PeerCertificates[0].DNSNames
+	names := conn.(*tls.Conn).ConnectionState().PeerCertificates[0].DNSNames
+	if err := conn.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return names
 }
 
 func TestDamagedStreamIsReportedAndFilledAgain(t *testing.T) {

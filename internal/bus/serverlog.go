@@ -4,10 +4,9 @@
 package bus
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 )
 
 // serverLog gives the NATS server's log to slog. The server logs neither
@@ -23,15 +22,20 @@ func newServerLog(log *slog.Logger) *serverLog {
 	return &serverLog{log: log.With("component", "nats-server"), fatal: make(chan error, 1)}
 }
 
-func (l *serverLog) debugEnabled() bool {
-	return l.log.Enabled(context.Background(), slog.LevelDebug)
-}
-
 // Noticef logs start and stop chatter, which concerns nobody when all is well.
 func (l *serverLog) Noticef(format string, v ...any) { l.log.Debug(fmt.Sprintf(format, v...)) }
 
+// handshakeFirstWarning starts what the server says at each start because plain
+// text is never spoken: a decision, not a problem.
+const handshakeFirstWarning = `Clients that are not using "TLS Handshake First"`
+
 // Warnf implements server.Logger.
-func (l *serverLog) Warnf(format string, v ...any) { l.log.Warn(fmt.Sprintf(format, v...)) }
+func (l *serverLog) Warnf(format string, v ...any) {
+	if strings.HasPrefix(format, handshakeFirstWarning) {
+		return
+	}
+	l.log.Warn(fmt.Sprintf(format, v...))
+}
 
 // Errorf implements server.Logger. The server calls it an error when a client
 // fails its handshake or login, which anybody can cause: a warning here.
@@ -46,7 +50,7 @@ func (l *serverLog) Tracef(string, ...any) {}
 // Fatalf implements server.Logger. It must not end the process: Server.Start
 // returns the error instead.
 func (l *serverLog) Fatalf(format string, v ...any) {
-	err := errors.New(fmt.Sprintf(format, v...))
+	err := fmt.Errorf(format, v...)
 	l.log.Error("Bus server failed", "error", err)
 	select {
 	case l.fatal <- err:

@@ -82,7 +82,7 @@ func (c *Client) watch(ctx context.Context, bucket string, s sink) error {
 		}
 		synced, err := w.session(ctx, epoch)
 		w.seen = c.clock.Now()
-		if ctx.Err() != nil {
+		if done(ctx) {
 			return nil
 		}
 		if synced {
