@@ -1,0 +1,129 @@
+// Copyright The Headgate Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package runner
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+
+	"github.com/headgate-io/headgate/internal/expr"
+	"github.com/headgate-io/headgate/internal/program"
+)
+
+const (
+	headerContentType = "Content-Type"
+	contentTypeJSON   = "application/json"
+)
+
+// reservedInAnswer are headers that an answer gets from the server alone: they
+// frame the message (RFC 9112), belong to one hop (RFC 9110 section 7.6.1), or
+// say what Headgate says of every answer.
+var reservedInAnswer = map[string]bool{
+	"Connection":         true,
+	"Content-Encoding":   true,
+	"Content-Length":     true,
+	"Date":               true,
+	"Headgate-Run-Id":    true,
+	"Keep-Alive":         true,
+	"Proxy-Authenticate": true,
+	"Proxy-Connection":   true,
+	"Te":                 true,
+	"Trailer":            true,
+	"Transfer-Encoding":  true,
+	"Upgrade":            true,
+}
+
+// answer is a linked mapping of a run into an answer.
+type answer struct {
+	// field is where the mapping stands in the flow.
+	field   string
+	status  int
+	headers []namedTemplate
+	// json is nil for an answer without a body.
+	json *expr.Tree
+}
+
+// failureRule answers failures of some classes, or of all if there are none.
+type failureRule struct {
+	classes []program.Class
+	answer  answer
+}
+
+func (r *failureRule) answers(class program.Class) bool {
+	return len(r.classes) == 0 || slices.Contains(r.classes, class)
+}
+
+func (l *linker) answer(field string, status int, headers []program.NamedTemplate, json []byte) (answer, error) {
+	out := answer{field: field, status: status}
+	if status < http.StatusOK || status > maxStatus {
+		return answer{}, fmt.Errorf("%s.status: %d is not the status of an answer", field, status)
+	}
+	var err error
+	if out.headers, err = l.headers(field+".headers", headers, reservedInAnswer); err != nil {
+		return answer{}, err
+	}
+	if len(json) == 0 {
+		return out, nil
+	}
+	if status == http.StatusNoContent || status == http.StatusResetContent || status == http.StatusNotModified {
+		return answer{}, fmt.Errorf("%s.json: an answer with status %d has no body", field, status)
+	}
+	if out.json, err = l.env.Tree(json); err != nil {
+		return answer{}, at(field+".json", err)
+	}
+	return out, nil
+}
+
+// build maps a run into an answer.
+func (a *answer) build(ctx context.Context, r *run) (*Answer, *Error) {
+	out := &Answer{Status: a.status, Header: make(http.Header, len(a.headers)+1)}
+	if a.json != nil {
+		body, err := a.json.AppendJSON(ctx, nil, r)
+		if err != nil {
+			return nil, expressionError(ctx, a.field+".json", err)
+		}
+		out.Body = body
+		out.Header[headerContentType] = []string{contentTypeJSON}
+	}
+	if failure := setHeaders(ctx, r, out.Header, a.field+".headers", a.headers); failure != nil {
+		return nil, failure
+	}
+	return out, nil
+}
+
+// setHeaders evaluates headers into header. A template that yields an optional
+// without a value leaves its header out.
+func setHeaders(ctx context.Context, r *run, header http.Header, field string, templates []namedTemplate) *Error {
+	for i := range templates {
+		t := &templates[i]
+		value, present, err := optionalText(ctx, r, t.value)
+		if err != nil {
+			return expressionError(ctx, field+"."+t.name, err)
+		}
+		if !present {
+			continue
+		}
+		if problem := headerProblem(value); problem != "" {
+			return fail(program.ClassExpression, field+"."+t.name+": the value "+problem)
+		}
+		header[t.name] = []string{value}
+	}
+	return nil
+}
+
+// optionalText evaluates a template to text, unless what it yields is an
+// optional without a value.
+func optionalText(ctx context.Context, r *run, t *expr.Template) (text string, present bool, err error) {
+	if literal, ok := t.Literal(); ok {
+		return literal, true, nil
+	}
+	value, err := t.Eval(ctx, r)
+	if err != nil || value.IsAbsent() {
+		return "", false, err
+	}
+	text, err = value.Text()
+	return text, err == nil, err
+}

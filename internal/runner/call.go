@@ -1,0 +1,228 @@
+// Copyright The Headgate Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package runner
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+
+	"golang.org/x/net/http/httpguts"
+
+	"github.com/headgate-io/headgate/internal/auth"
+	"github.com/headgate-io/headgate/internal/expr"
+	"github.com/headgate-io/headgate/internal/program"
+)
+
+// headerHops counts the flows that a call has passed through.
+const headerHops = "Headgate-Hops"
+
+const headerIdempotencyKey = "Idempotency-Key"
+
+// reservedInCall are headers that a flow cannot set on a call: they frame the
+// message (RFC 9112), belong to one hop (RFC 9110 section 7.6.1), say where the
+// call goes, carry a secret, or count hops.
+var reservedInCall = map[string]bool{
+	"Authorization":       true, // a Credential's business
+	"Connection":          true,
+	"Content-Encoding":    true, // bodies are sent as they are
+	"Content-Length":      true,
+	"Expect":              true,
+	headerHops:            true,
+	"Host":                true,
+	"Http2-Settings":      true,
+	"Keep-Alive":          true,
+	"Proxy-Authorization": true,
+	"Proxy-Connection":    true,
+	"Te":                  true,
+	"Trailer":             true,
+	"Transfer-Encoding":   true,
+	"Upgrade":             true,
+}
+
+// callAction makes an outbound call.
+type callAction struct {
+	runner *Runner
+	step   string
+	method string
+	// url is a template; fixed is what it yields if that is always the same.
+	url   *expr.Template
+	fixed *url.URL
+	query []namedTemplate
+	// header is what is the same in every call; headers are evaluated.
+	header     http.Header
+	headers    []namedTemplate
+	json       *expr.Tree
+	credential *credential
+	parse      program.Parse
+	expect     *expr.Template
+}
+
+// credential signs calls to some hosts.
+type credential struct {
+	ref    string
+	key    auth.SecretID
+	signer auth.Signer
+	hosts  auth.AllowedHosts
+}
+
+// call links an outbound call. The step is named by field, as in
+// steps.createPet.http.
+func (l *linker) call(field, step string, h *program.HTTP) (action, error) {
+	a := &callAction{runner: l.runner, step: step, method: h.Method, parse: h.Parse}
+	if !httpguts.ValidHeaderFieldName(h.Method) || h.Method == http.MethodConnect || h.Method == http.MethodTrace {
+		return nil, fmt.Errorf("%s.method: %q is not a method that can be called", field, h.Method)
+	}
+	var err error
+	if a.url, err = l.env.Template(h.URL); err != nil {
+		return nil, at(field+".url", err)
+	}
+	if literal, ok := a.url.Literal(); ok {
+		if a.fixed, err = parseURL(literal); err != nil {
+			return nil, at(field+".url", err)
+		}
+	}
+	if a.query, err = l.named(field+".query", h.Query); err != nil {
+		return nil, err
+	}
+	if len(h.JSON) > 0 {
+		if a.json, err = l.env.Tree(h.JSON); err != nil {
+			return nil, at(field+".json", err)
+		}
+	}
+	if err := l.callHeaders(a, field, h); err != nil {
+		return nil, err
+	}
+	if a.expect, err = l.env.Condition(h.Expect); err != nil {
+		return nil, at(field+".expect", err)
+	}
+	switch h.Parse {
+	case program.ParseAuto, program.ParseJSON, program.ParseText, program.ParseBytes, program.ParseNone:
+	default:
+		return nil, fmt.Errorf("%s.parse: %q is not known", field, string(h.Parse))
+	}
+	if h.Credential != "" {
+		if a.credential, err = l.credential(h); err != nil {
+			return nil, at(field+".credentialRef", err)
+		}
+	}
+	return a, nil
+}
+
+// callHeaders links the headers of a call. Those with a literal value join the
+// ones that every call has.
+func (l *linker) callHeaders(a *callAction, field string, h *program.HTTP) error {
+	headers, err := l.headers(field+".headers", h.Headers, reservedInCall)
+	if err != nil {
+		return err
+	}
+	a.header = http.Header{
+		"User-Agent":      {l.runner.userAgent},
+		"Accept-Encoding": {"identity"},
+	}
+	if h.Parse == program.ParseAuto || h.Parse == program.ParseJSON {
+		// Some servers answer XML to whoever has no preference.
+		a.header.Set("Accept", "application/json, */*;q=0.5")
+	}
+	if a.json != nil {
+		a.header.Set(headerContentType, contentTypeJSON)
+	}
+	if h.ContentType != "" {
+		if problem := headerProblem(h.ContentType); problem != "" {
+			return fmt.Errorf("%s.contentType: %s", field, problem)
+		}
+		a.header.Set(headerContentType, h.ContentType)
+	}
+	for _, t := range headers {
+		if literal, ok := t.value.Literal(); ok {
+			a.header[t.name] = []string{literal}
+			continue
+		}
+		a.headers = append(a.headers, t)
+	}
+	return nil
+}
+
+func (l *linker) credential(h *program.HTTP) (*credential, error) {
+	c := l.program.Credentials[h.Credential]
+	if in, _ := c.Carrier(); in == auth.InBody && len(h.JSON) == 0 {
+		return nil, fmt.Errorf("credential %s goes into the body, and the call has none", h.Credential)
+	}
+	signer, err := auth.NewSigner(c.Spec, l.program.Secrets)
+	if err != nil {
+		return nil, fmt.Errorf("credential %s: %w", h.Credential, err)
+	}
+	return &credential{ref: h.Credential, key: signingKey(c.Spec), signer: signer, hosts: c.AllowedHosts}, nil
+}
+
+// signingKey returns the id of the value that signs.
+func signingKey(s auth.Spec) auth.SecretID {
+	if s.Basic != nil {
+		return s.Basic.Password
+	}
+	if ids := s.SecretIDs(); len(ids) > 0 {
+		return ids[0]
+	}
+	return ""
+}
+
+func (a *callAction) do(ctx context.Context, r *run, out *exchange) *Error {
+	call, failure := a.build(ctx, r)
+	if failure != nil {
+		return failure
+	}
+	if a.credential != nil {
+		r.signed(a.credential.ref, a.credential.key)
+	}
+	// Not http.Client: it follows redirects, keeps cookies, and its errors show
+	// the whole URL.
+	res, err := a.runner.transport.RoundTrip(call.request(ctx, a.method))
+	if err != nil {
+		return transportError(ctx, err)
+	}
+	defer closeBody(res.Body)
+	out.status, out.header = res.StatusCode, res.Header
+	if res.StatusCode == http.StatusSwitchingProtocols {
+		return fail(program.ClassNetwork, "upstream wants to switch protocols")
+	}
+	body, failure := a.read(ctx, res)
+	if failure != nil {
+		return failure
+	}
+	out.rawBody = body
+	problem := a.decode(res.Header, body, out)
+	out.output = out.body
+	return a.judge(ctx, r, out, problem)
+}
+
+// judge applies expect. problem says why the body could not be read as it was
+// to be; an answer that reports an error is one even if its body is unusable.
+func (a *callAction) judge(ctx context.Context, r *run, out *exchange, problem string) *Error {
+	r.exchange = out
+	met, err := a.expect.Bool(ctx, r)
+	r.exchange = nil
+	switch {
+	case err == nil && met && problem == "":
+		return nil
+	case err == nil && !met, out.status >= http.StatusBadRequest:
+		return unexpected(out.status, "upstream answered "+strconv.Itoa(out.status))
+	case problem != "":
+		return unexpected(out.status, problem)
+	default:
+		return expressionError(ctx, "http.expect", err)
+	}
+}
+
+// unexpected returns the error of an answer that is not what the flow expects.
+func unexpected(status int, message string) *Error {
+	class := program.ClassUpstream5xx
+	if status >= http.StatusBadRequest && status < http.StatusInternalServerError {
+		class = program.ClassUpstream4xx
+	}
+	failure := fail(class, message)
+	failure.Answered = status
+	return failure
+}

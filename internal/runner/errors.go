@@ -1,0 +1,118 @@
+// Copyright The Headgate Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package runner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/headgate-io/headgate/internal/expr"
+	"github.com/headgate-io/headgate/internal/program"
+)
+
+// Error is why a run or a step failed. Its text is safe to store and to show to
+// whoever may see the flow: it holds no secret, no query of a URL, and nothing
+// that an upstream sent.
+type Error struct {
+	// Step that failed; empty when it was not a step.
+	Step  string
+	Class program.Class
+	// Status is the HTTP status of the problem document that a waiting caller
+	// gets when no rule answers the failure:
+	//
+	//	Validation                                    422
+	//	Raised                                        what the `fail` step says, 422 by default
+	//	Timeout                                       504
+	//	Upstream4xx, Upstream5xx, Network, Expression 502
+	Status int
+	// Answered is the status that the upstream answered with; 0 if it did not
+	// answer, or if the failure is not about an answer.
+	Answered int
+	// Message is one plain sentence without a full stop, at most 1 KiB.
+	Message string
+}
+
+// Error implements error.
+func (e *Error) Error() string {
+	if e.Step == "" {
+		return fmt.Sprintf("%s: %s", e.Class, e.Message)
+	}
+	return fmt.Sprintf("step %s: %s: %s", e.Step, e.Class, e.Message)
+}
+
+// fail returns the error of a class with its default status.
+func fail(class program.Class, message string) *Error {
+	return &Error{Class: class, Status: defaultStatus(class), Message: message}
+}
+
+func defaultStatus(class program.Class) int {
+	switch class {
+	case program.ClassValidation, program.ClassRaised:
+		return http.StatusUnprocessableEntity
+	case program.ClassTimeout:
+		return http.StatusGatewayTimeout
+	default:
+		return http.StatusBadGateway
+	}
+}
+
+// The reasons for which the context of a run ends before its caller's does.
+var (
+	errRunTimeout  = errors.New("the run took longer than the flow's response timeout")
+	errStepTimeout = errors.New("the step took longer than its timeout")
+)
+
+// interrupted returns the error of a run or step whose context has ended, or nil.
+func interrupted(ctx context.Context) *Error {
+	cause := context.Cause(ctx)
+	switch {
+	case cause == nil:
+		return nil
+	case errors.Is(cause, errRunTimeout), errors.Is(cause, errStepTimeout):
+		return fail(program.ClassTimeout, cause.Error())
+	case errors.Is(cause, context.DeadlineExceeded):
+		return fail(program.ClassTimeout, "the run took longer than its caller waits")
+	default:
+		return fail(program.ClassTimeout, "the caller went away")
+	}
+}
+
+// expressionError turns the error of an evaluation into one that names the
+// field in which the expression stands.
+func expressionError(ctx context.Context, field string, err error) *Error {
+	var bad *expr.EvalError
+	if !errors.As(err, &bad) {
+		return fail(program.ClassExpression, field+": the expression failed")
+	}
+	if bad.Reason == expr.ReasonCanceled {
+		if stopped := interrupted(ctx); stopped != nil {
+			return stopped
+		}
+	}
+	return fail(program.ClassExpression, field+bad.Path+": "+bad.Message)
+}
+
+// finish makes an error fit to leave the run: it belongs to a step, holds no
+// secret, and is short.
+func (f *Flow) finish(e *Error, step string) *Error {
+	e.Step = step
+	e.Message = shorten(f.redactor.String(strings.ToValidUTF8(e.Message, "\uFFFD")))
+	return e
+}
+
+func shorten(s string) string {
+	if len(s) <= maxMessageBytes {
+		return s
+	}
+	const ellipsis = "…"
+	end := maxMessageBytes - len(ellipsis)
+	for end > 0 && !utf8.RuneStart(s[end]) {
+		end--
+	}
+	return s[:end] + ellipsis
+}

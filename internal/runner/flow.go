@@ -1,0 +1,109 @@
+// Copyright The Headgate Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package runner
+
+import (
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/headgate-io/headgate/internal/auth"
+	"github.com/headgate-io/headgate/internal/expr"
+	"github.com/headgate-io/headgate/internal/program"
+
+	"cel.dev/cel-go/common/types/ref"
+)
+
+// Flow is a linked program: everything in it is compiled. It is immutable.
+type Flow struct {
+	runner   *Runner
+	program  *program.Program
+	steps    []step
+	response answer
+	rules    []failureRule
+	// values are what `values` is to expressions, secrets revealed.
+	values   ref.Val
+	redactor *auth.Redactor
+	hidden   hiddenSecrets
+}
+
+// Program returns the program that the flow was linked from. It must not be
+// changed.
+func (f *Flow) Program() *program.Program { return f.program }
+
+// step is one linked step.
+type step struct {
+	name string
+	// condition is nil for a step that always runs.
+	condition *expr.Template
+	// timeout is 0 for a step that has none of its own.
+	timeout time.Duration
+	action  action
+}
+
+// Request is the call that a run answers, already authenticated and decoded.
+type Request struct {
+	// RunID identifies the run, and is the first part of the Idempotency-Key of
+	// its calls.
+	RunID string
+	// Attempt counts from 1.
+	Attempt int
+
+	Method string
+	// Path and URL of the request as the caller addressed it; URL is absolute.
+	Path, URL string
+	Query     url.Values
+	// Header in canonical form, as net/http has it.
+	Header http.Header
+	// Params are path and declared parameters.
+	Params      map[string]string
+	ContentType string
+	// Body is the decoded body in the value model of package expr; nil is null.
+	Body    any
+	RawBody []byte
+	// IP address of the caller.
+	IP   string
+	Time time.Time
+
+	// Credential that admitted the caller, as "namespace/name", and the subject
+	// that it names.
+	Credential, Subject string
+}
+
+// Result is what became of a run.
+type Result struct {
+	RunID             string
+	Started, Finished time.Time
+	// Err is nil for a run that succeeded.
+	Err *Error
+	// Answer for a waiting caller. It is nil when the run failed and no rule of
+	// response.onFailure answers the failure: the caller gets a problem document
+	// then.
+	Answer *Answer
+	// Steps that were reached, in order, the one that failed included.
+	Steps []StepResult
+	// KeysUsed tells which key signed an outbound call, by the reference of its
+	// Credential ("namespace/name").
+	KeysUsed map[string]auth.SecretID
+}
+
+// Answer is a complete answer. Header holds no framing; Content-Type is set if
+// there is a body.
+type Answer struct {
+	Status int
+	Header http.Header
+	Body   []byte
+}
+
+// StepResult is what became of a step.
+type StepResult struct {
+	Name string
+	// Skipped is true when the step's condition was false.
+	Skipped bool
+	// Status that the upstream answered with; 0 when there was none.
+	Status   int
+	Duration time.Duration
+	// Err is nil unless the step failed.
+	Err *Error
+}

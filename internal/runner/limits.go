@@ -1,0 +1,63 @@
+// Copyright The Headgate Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package runner
+
+import "time"
+
+const (
+	// DefaultMaxResponseBody is the size of the largest answer of an upstream
+	// that is read when [Options] does not say otherwise.
+	DefaultMaxResponseBody = 8 << 20
+
+	// maxURLBytes bounds the URL of an outbound call, its query included. Most
+	// servers refuse less.
+	maxURLBytes = 16 << 10
+
+	// maxHeaderValueBytes bounds one header value that a flow produces.
+	maxHeaderValueBytes = 32 << 10
+
+	// maxResponseHeaderBytes bounds the header of an upstream's answer.
+	maxResponseHeaderBytes = 256 << 10
+
+	// maxMessageBytes bounds the message of an error: it is stored in status.
+	maxMessageBytes = 1 << 10
+
+	// maxSteps of one program; the API allows fewer.
+	maxSteps = 256
+
+	// maxHops is how many flows may call each other in a row before a call is
+	// taken for a loop.
+	maxHops = 8
+
+	// drainBytes is how much of an unread body is read so that its connection
+	// can be used again. Beyond it, a new connection is cheaper.
+	drainBytes = 256 << 10
+
+	// firstReadBytes bounds what is allocated on the word of a Content-Length.
+	firstReadBytes = 512 << 10
+
+	// dialTimeout bounds one TCP connect, all addresses of the host together.
+	dialTimeout = 10 * time.Second
+
+	// keepAlivePeriod is the time between TCP keep-alive probes.
+	keepAlivePeriod = 30 * time.Second
+
+	// tlsHandshakeTimeout bounds the TLS handshake.
+	tlsHandshakeTimeout = 10 * time.Second
+
+	// idleConnTimeout closes a pooled connection that nobody used for so long.
+	// Load balancers commonly close theirs after 60 s or more.
+	idleConnTimeout = 55 * time.Second
+
+	// maxIdleConns and maxIdleConnsPerHost keep connections open between
+	// requests. Few upstreams get most of the traffic, so that a host may hold
+	// many.
+	maxIdleConns        = 2048
+	maxIdleConnsPerHost = 256
+
+	// http2PingAfter and http2PingTimeout find HTTP/2 connections whose other
+	// end is gone.
+	http2PingAfter   = 15 * time.Second
+	http2PingTimeout = 10 * time.Second
+)

@@ -1,0 +1,206 @@
+// Copyright The Headgate Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package runner
+
+import (
+	"context"
+	"log/slog"
+	"runtime/debug"
+	"time"
+
+	"github.com/headgate-io/headgate/internal/auth"
+	"github.com/headgate-io/headgate/internal/program"
+)
+
+// run is one run of a flow. It belongs to one goroutine.
+type run struct {
+	flow    *Flow
+	request *Request
+	result  *Result
+
+	// reached holds what each step left behind, in order. Its capacity is that
+	// of all steps: expressions hold pointers into it.
+	reached []exchange
+	// exchange is set while an answer is judged: it is `response`.
+	exchange *exchange
+	// failure is set once the run has failed: it is `error`.
+	failure *Error
+
+	requestFields requestFields
+	requestObject object
+	stepsObject   object
+	runObject     object
+}
+
+// action is what a step does. It leaves what it got in out, also when it fails.
+type action interface {
+	do(ctx context.Context, r *run, out *exchange) *Error
+}
+
+// Run runs the flow once. It never panics, and it returns soon after ctx ends.
+func (f *Flow) Run(ctx context.Context, req *Request) *Result {
+	r := &run{
+		flow:    f,
+		request: req,
+		result:  &Result{RunID: req.RunID, Started: f.runner.clock.Now()},
+		reached: make([]exchange, 0, len(f.steps)),
+	}
+	r.requestFields = requestFields{Request: req, hidden: &f.hidden}
+	r.requestObject.fields = &r.requestFields
+	r.stepsObject.fields = stepsFields{r}
+	r.runObject.fields = runFields{r}
+	r.execute(ctx)
+	r.result.Finished = f.runner.clock.Now()
+	return r.result
+}
+
+func (r *run) execute(ctx context.Context) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			r.panicked(ctx, cause)
+		}
+	}()
+	failure := r.steps(ctx)
+	// The time of the run is for its steps: what it led to is mapped even if
+	// that time is up. Expressions have a deadline of their own.
+	ctx = context.WithoutCancel(ctx)
+	if failure == nil {
+		r.result.Answer, failure = r.flow.response.build(ctx, r)
+		if failure == nil {
+			return
+		}
+		failure = r.flow.finish(failure, "")
+	}
+	r.fail(ctx, failure)
+}
+
+// steps runs the steps and returns the error of the one that failed.
+func (r *run) steps(ctx context.Context) *Error {
+	f := r.flow
+	if reason := f.program.Unavailable; reason != "" {
+		return f.finish(fail(program.ClassExpression, "the flow is not available: "+reason), "")
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, time.Duration(f.program.Response.Timeout), errRunTimeout)
+	defer cancel()
+	r.result.Steps = make([]StepResult, 0, len(f.steps))
+	for i := range f.steps {
+		if failure := r.step(ctx, &f.steps[i]); failure != nil {
+			return failure
+		}
+	}
+	return nil
+}
+
+func (r *run) step(ctx context.Context, s *step) *Error {
+	clock := r.flow.runner.clock
+	started := clock.Now()
+	r.reached = append(r.reached, exchange{})
+	out := &r.reached[len(r.reached)-1]
+	out.init(s.name)
+	failure := r.attempt(ctx, s, out)
+	if failure != nil {
+		failure = r.flow.finish(failure, s.name)
+		out.failure = failure
+	}
+	r.result.Steps = append(r.result.Steps, StepResult{
+		Name:     s.name,
+		Skipped:  out.skipped,
+		Status:   out.status,
+		Duration: clock.Since(started),
+		Err:      failure,
+	})
+	return failure
+}
+
+func (r *run) attempt(ctx context.Context, s *step, out *exchange) *Error {
+	if stopped := interrupted(ctx); stopped != nil {
+		return stopped
+	}
+	if s.condition != nil {
+		wanted, err := s.condition.Bool(ctx, r)
+		if err != nil {
+			return expressionError(ctx, "if", err)
+		}
+		if !wanted {
+			out.skipped = true
+			return nil
+		}
+	}
+	if s.timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, s.timeout, errStepTimeout)
+		defer cancel()
+	}
+	return s.action.do(ctx, r, out)
+}
+
+// fail ends the run with an error, and with an answer if a rule has one.
+func (r *run) fail(ctx context.Context, failure *Error) {
+	r.failure = failure
+	r.result.Err = failure
+	// What was not reached will not be: to expressions it was skipped.
+	for i := len(r.reached); i < len(r.flow.steps); i++ {
+		r.reached = append(r.reached, exchange{skipped: true})
+		r.reached[i].init(r.flow.steps[i].name)
+	}
+	for i := range r.flow.rules {
+		rule := &r.flow.rules[i]
+		if !rule.answers(failure.Class) {
+			continue
+		}
+		mapped, problem := rule.answer.build(ctx, r)
+		if problem != nil {
+			problem = r.flow.finish(problem, "")
+			r.logger().LogAttrs(ctx, slog.LevelWarn, "Failure was not mapped",
+				slog.String("reason", problem.Message))
+			return
+		}
+		r.result.Answer = mapped
+		return
+	}
+}
+
+// panicked turns a panic into a failed run. What it says and where it happened
+// goes to the log only.
+func (r *run) panicked(ctx context.Context, cause any) {
+	failure := r.flow.finish(fail(program.ClassExpression, "internal error"), r.stepUnderWay())
+	r.result.Err = failure
+	r.result.Answer = nil
+	if n := len(r.result.Steps); failure.Step != "" && n < len(r.reached) {
+		r.result.Steps = append(r.result.Steps, StepResult{Name: failure.Step, Err: failure})
+	}
+	text := ""
+	if err, ok := cause.(error); ok {
+		text = err.Error()
+	} else if s, ok := cause.(string); ok {
+		text = s
+	}
+	r.logger().LogAttrs(ctx, slog.LevelError, "Run panicked",
+		slog.String("error", r.flow.redactor.String(text)),
+		slog.String("step", failure.Step),
+		slog.String("stack", r.flow.redactor.String(string(debug.Stack()))))
+}
+
+// stepUnderWay returns the name of the step that has begun and not ended, or "".
+func (r *run) stepUnderWay() string {
+	if n := len(r.reached); n > len(r.result.Steps) {
+		return r.reached[n-1].name
+	}
+	return ""
+}
+
+func (r *run) logger() *slog.Logger {
+	return r.flow.runner.logger.With(
+		slog.String("namespace", r.flow.program.Namespace),
+		slog.String("flow", r.flow.program.Name),
+		slog.String("run", r.request.RunID))
+}
+
+// signed notes that a key signed a call.
+func (r *run) signed(credential string, key auth.SecretID) {
+	if r.result.KeysUsed == nil {
+		r.result.KeysUsed = make(map[string]auth.SecretID, 1)
+	}
+	r.result.KeysUsed[credential] = key
+}
