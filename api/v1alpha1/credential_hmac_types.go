@@ -16,6 +16,12 @@ type HMACPreset string
 // HMACCredential is a signature over the request. Explicit fields override the preset.
 //
 // +kubebuilder:validation:XValidation:rule="has(self.preset) || (has(self.algorithm) && has(self.signature))",message="preset, or algorithm and signature, must be set"
+// +kubebuilder:validation:XValidation:rule="has(self.preset) || !has(self.signature) || has(self.signature.header) || has(self.signature.json)",message="without a preset, signature needs header or json"
+// +kubebuilder:validation:XValidation:rule="has(self.preset) || !has(self.timestamp) || has(self.timestamp.header) || has(self.timestamp.listKey) || has(self.timestamp.json)",message="without a preset, timestamp needs header, listKey or json"
+// +kubebuilder:validation:XValidation:rule="has(self.preset) || !has(self.id) || has(self.id.header) || has(self.id.json)",message="without a preset, id needs header or json"
+// +kubebuilder:validation:XValidation:rule="has(self.preset) || !has(self.timestamp) || !has(self.timestamp.listKey) || !has(self.signature) || has(self.signature.key)",message="timestamp.listKey needs signature.format: KeyValueList"
+// +kubebuilder:validation:XValidation:rule="has(self.preset) || !has(self.signed) || !self.signed.contains('{timestamp}') || has(self.timestamp)",message="{timestamp} in signed needs timestamp"
+// +kubebuilder:validation:XValidation:rule="has(self.preset) || !has(self.signed) || !self.signed.contains('{id}') || has(self.id)",message="{id} in signed needs id"
 // +kubebuilder:validation:XValidation:rule="has(self.secretKeyRef) != has(self.secretKeyRefs)",message="exactly one of secretKeyRef and secretKeyRefs must be set"
 // +kubebuilder:validation:XValidation:rule="!has(self.algorithm) || self.algorithm != 'SHA1' || (has(self.allowWeak) && self.allowWeak)",message="algorithm SHA1 needs allowWeak: true"
 type HMACCredential struct {
@@ -56,6 +62,7 @@ type HMACCredential struct {
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=512
+	// +kubebuilder:validation:Pattern=`^([^{}]|\{(body|timestamp|id|url|sortedFormParams)\})+$`
 	Signed string `json:"signed,omitempty"`
 
 	// secretKeyRef names the key.
@@ -101,6 +108,8 @@ type SignatureEncoding string
 //
 // +kubebuilder:validation:XValidation:rule="!(has(self.header) && has(self.json))",message="header and json exclude each other"
 // +kubebuilder:validation:XValidation:rule="has(self.key) == (has(self.format) && self.format == 'KeyValueList')",message="key is required with format: KeyValueList and must be absent otherwise"
+// +kubebuilder:validation:XValidation:rule="!has(self.pairSeparator) || has(self.key)",message="pairSeparator goes with format: KeyValueList"
+// +kubebuilder:validation:XValidation:rule="!has(self.json) || !has(self.format) || self.format == 'Plain'",message="a signature in the body has format: Plain"
 type HMACSignature struct {
 	// header that carries the signature.
 	// +optional
@@ -177,6 +186,7 @@ type HMACTimestamp struct {
 
 	// tolerance in both directions. Defaults to 5m.
 	// +optional
+	// +kubebuilder:validation:XValidation:rule="duration(self) > duration('0s') && duration(self) <= duration('24h')",message="tolerance must be greater than 0s and at most 24h"
 	Tolerance Duration `json:"tolerance,omitempty"`
 }
 
@@ -200,5 +210,6 @@ type HMACID struct {
 
 	// replayWindow within which an id that was seen before is refused, on every replica.
 	// +optional
+	// +kubebuilder:validation:XValidation:rule="duration(self) > duration('0s') && duration(self) <= duration('168h')",message="replayWindow must be greater than 0s and at most 168h"
 	ReplayWindow Duration `json:"replayWindow,omitempty"`
 }

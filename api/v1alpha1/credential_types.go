@@ -54,7 +54,8 @@ type CredentialList struct {
 // hmac, token, oidc, entraID, oauth2 and clientCertificate is set.
 //
 // +kubebuilder:validation:XValidation:rule="[has(self.none), has(self.basic), has(self.apiKey), has(self.bearer), has(self.hmac), has(self.token), has(self.oidc), has(self.entraID), has(self.oauth2), has(self.clientCertificate)].filter(m, m).size() == 1",message="exactly one of none, basic, apiKey, bearer, hmac, token, oidc, entraID, oauth2, clientCertificate must be set"
-// +kubebuilder:validation:XValidation:rule="!has(self.allowedNamespaces) || self.allowedNamespaces.from == 'Same' || has(self.none) || has(self.allowedHosts)",message="allowedHosts is required when allowedNamespaces lets other namespaces use the Credential"
+// +kubebuilder:validation:XValidation:rule="!has(self.allowedNamespaces) || self.allowedNamespaces.from == 'Same' || has(self.none) || has(self.oidc) || has(self.entraID) || has(self.allowedHosts)",message="allowedHosts is required when allowedNamespaces lets other namespaces use the Credential"
+// +kubebuilder:validation:XValidation:rule="!has(self.probe) || !(has(self.none) || has(self.oidc) || has(self.entraID))",message="probe makes a call, and none, oidc and entraID cannot sign one"
 type CredentialSpec struct {
 	// none lets anyone call. It proves nothing and signs nothing, so it has to be written out.
 	// +optional
@@ -151,6 +152,8 @@ const (
 //
 // +kubebuilder:validation:XValidation:rule="has(self.secretKeyRef) != has(self.secretKeyRefs)",message="exactly one of secretKeyRef and secretKeyRefs must be set"
 // +kubebuilder:validation:XValidation:rule="(self.__in__ == 'Path') != has(self.name)",message="name is required, except with in: Path, where it must be absent"
+// +kubebuilder:validation:XValidation:rule="!has(self.name) || !(self.__in__ in ['Header', 'Cookie']) || self.name.matches('^[-!#$%&\\'*+.^_|~0-9A-Za-z]+$')",message="the name of a header or a cookie may have letters, digits and -!#$%&'*+.^_|~"
+// +kubebuilder:validation:XValidation:rule="!has(self.prefix) || self.__in__ != 'Path'",message="prefix must be absent with in: Path"
 type APIKeyCredential struct {
 	// in is the place of the key.
 	// +required
@@ -166,6 +169,7 @@ type APIKeyCredential struct {
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=64
+	// +kubebuilder:validation:Pattern=`^[ -~]+$`
 	Prefix string `json:"prefix,omitempty"`
 
 	// secretKeyRef names the key.
@@ -259,6 +263,7 @@ type OIDCCredential struct {
 	// +optional
 	// +kubebuilder:validation:MinProperties=1
 	// +kubebuilder:validation:MaxProperties=32
+	// +kubebuilder:validation:XValidation:rule="self.all(name, size(name) >= 1 && size(name) <= 256)",message="the name of a claim must be 1 to 256 characters long"
 	RequiredClaims map[string]ClaimValues `json:"requiredClaims,omitempty"`
 
 	// groups of which the token must name one.
@@ -356,6 +361,8 @@ type OAuth2Credential struct {
 	// +optional
 	// +kubebuilder:validation:MinProperties=1
 	// +kubebuilder:validation:MaxProperties=32
+	// +kubebuilder:validation:XValidation:rule="self.all(name, size(name) >= 1 && size(name) <= 256)",message="the name of a parameter must be 1 to 256 characters long"
+	// +kubebuilder:validation:XValidation:rule="!self.exists(name, name in ['grant_type', 'client_id', 'client_secret', 'refresh_token', 'scope'])",message="grant_type, client_id, client_secret, refresh_token and scope have fields of their own"
 	Params map[string]ParamValue `json:"params,omitempty"`
 
 	// authStyle says how the client authenticates. Defaults to Header.
@@ -413,6 +420,7 @@ type AllowedNamespaces struct {
 
 	// selector picks namespaces by their labels.
 	// +optional
+	// +kubebuilder:validation:XValidation:rule="(!has(self.matchLabels) || size(self.matchLabels) <= 32) && (!has(self.matchExpressions) || size(self.matchExpressions) <= 32)",message="selector may have at most 32 matchLabels and 32 matchExpressions"
 	Selector *metav1.LabelSelector `json:"selector,omitempty"`
 }
 
@@ -429,7 +437,7 @@ type Probe struct {
 
 	// timeout of the call, at most 30s. Defaults to 10s.
 	// +optional
-	// +kubebuilder:validation:XValidation:rule="duration(self) <= duration('30s')",message="timeout must be at most 30s"
+	// +kubebuilder:validation:XValidation:rule="duration(self) > duration('0s') && duration(self) <= duration('30s')",message="timeout must be greater than 0s and at most 30s"
 	Timeout Duration `json:"timeout,omitempty"`
 
 	// interval between calls. Defaults to 1h.
@@ -454,11 +462,6 @@ type ProbeHTTP struct {
 
 // CredentialStatus is what the controller observed of a Credential.
 type CredentialStatus struct {
-	// observedGeneration is the generation that the status is about.
-	// +optional
-	// +kubebuilder:validation:Minimum=0
-	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
-
 	// conditions are Accepted, ResolvedRefs and Ready, Verified with a probe,
 	// and Reconciling and Stalled while they are true.
 	// +optional
@@ -466,6 +469,11 @@ type CredentialStatus struct {
 	// +listMapKey=type
 	// +kubebuilder:validation:MaxItems=8
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
+
+	// observedGeneration is the generation that the status is about.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
 	// type is the member that spec sets.
 	// +optional

@@ -9,11 +9,6 @@ import (
 
 // FlowStatus is what the controller and the gateways observed of a Flow.
 type FlowStatus struct {
-	// observedGeneration is the generation that the status is about.
-	// +optional
-	// +kubebuilder:validation:Minimum=0
-	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
-
 	// conditions are Accepted, ResolvedRefs, Programmed and Ready, and
 	// Reconciling and Stalled while they are true.
 	// +optional
@@ -21,6 +16,11 @@ type FlowStatus struct {
 	// +listMapKey=type
 	// +kubebuilder:validation:MaxItems=8
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
+
+	// observedGeneration is the generation that the status is about.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
 	// url at which the webhook is served.
 	// +optional

@@ -131,17 +131,16 @@ type HTTPCall struct {
 	// percent-encoded with url.encode where they are not trusted.
 	// +required
 	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:Pattern=`^(https?://|\$\{)`
 	URL Template `json:"url,omitempty"`
 
 	// query parameters, added to those of the url.
 	// +optional
-	// +kubebuilder:validation:MaxProperties=64
-	Query map[string]Template `json:"query,omitempty"`
+	Query FieldTemplates `json:"query,omitempty"`
 
 	// headers of the call.
 	// +optional
-	// +kubebuilder:validation:MaxProperties=64
-	Headers map[string]Template `json:"headers,omitempty"`
+	Headers HeaderTemplates `json:"headers,omitempty"`
 
 	// credentialRef names the Credential that signs the call.
 	// +optional
@@ -164,6 +163,7 @@ type HTTPCall struct {
 	// contentType overrides the one that the body implies.
 	// +optional
 	// +kubebuilder:validation:MaxLength=256
+	// +kubebuilder:validation:Pattern=`^$|^[-!#$%&'*+.^_|~0-9A-Za-z]+/[-!#$%&'*+.^_|~0-9A-Za-z]+[ -~]*$`
 	ContentType string `json:"contentType,omitempty"`
 
 	// parse says how the answer is read. Defaults to Auto: by its content type.
@@ -212,6 +212,7 @@ type MultipartField struct {
 	// contentType of the part.
 	// +optional
 	// +kubebuilder:validation:MaxLength=256
+	// +kubebuilder:validation:Pattern=`^$|^[-!#$%&'*+.^_|~0-9A-Za-z]+/[-!#$%&'*+.^_|~0-9A-Za-z]+[ -~]*$`
 	ContentType string `json:"contentType,omitempty"`
 }
 
@@ -250,6 +251,7 @@ type ClientTLS struct {
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:Pattern=`^[A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?$`
 	ServerName string `json:"serverName,omitempty"`
 }
 
@@ -275,10 +277,11 @@ type CachePut struct {
 
 	// value is any JSON value; the strings in it are templates.
 	// +required
-	Value JSON `json:"value,omitzero"`
+	Value *JSON `json:"value,omitempty"`
 
 	// ttl after which the value is forgotten. Defaults to never.
 	// +optional
+	// +kubebuilder:validation:XValidation:rule="duration(self) > duration('0s')",message="ttl must be greater than 0s"
 	TTL Duration `json:"ttl,omitempty"`
 }
 

@@ -132,6 +132,7 @@ type WebhookTrigger struct {
 	// +optional
 	// +kubebuilder:validation:MaxLength=512
 	// +kubebuilder:validation:Pattern=`^$|^([A-Za-z0-9._~-]+|\{[A-Za-z_][A-Za-z0-9_]*\})(/([A-Za-z0-9._~-]+|\{[A-Za-z_][A-Za-z0-9_]*\}))*$`
+	// +kubebuilder:validation:XValidation:rule="!self.split('/').exists(segment, segment == '.' || segment == '..')",message="path must not have a segment that is . or .."
 	Path string `json:"path,omitempty"`
 
 	// methods that are served. Defaults to POST.
@@ -184,7 +185,6 @@ type WebhookTrigger struct {
 	// allowedCIDRs from which calls are taken. Defaults to everywhere.
 	// +optional
 	// +listType=set
-	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=64
 	// +kubebuilder:validation:items:MaxLength=64
 	// +kubebuilder:validation:items:XValidation:rule="isCIDR(self)",message="must be a CIDR such as 192.0.2.0/24"
@@ -207,6 +207,9 @@ type ParameterLocation string
 // Parameter is a declared parameter, read as request.params.NAME.
 //
 // +kubebuilder:validation:XValidation:rule="!(has(self.default) && has(self.required) && self.required)",message="a parameter with a default cannot be required"
+// +kubebuilder:validation:XValidation:rule="!(has(self.default) && self.__in__ == 'Path')",message="a path parameter cannot have a default: it is always there"
+// +kubebuilder:validation:XValidation:rule="self.__in__ != 'Header' || self.name.matches('^[-!#$%&\\'*+.^_|~0-9A-Za-z]+$')",message="the name of a header may have letters, digits and -!#$%&'*+.^_|~"
+// +kubebuilder:validation:XValidation:rule="self.__in__ != 'Path' || self.name.matches('^[A-Za-z_][A-Za-z0-9_]*$')",message="the name of a path parameter may have letters, digits and _, and must not begin with a digit"
 type Parameter struct {
 	// name of the parameter.
 	// +required
@@ -237,10 +240,13 @@ type Deduplicate struct {
 
 	// window for which keys are remembered.
 	// +required
+	// +kubebuilder:validation:XValidation:rule="duration(self) > duration('0s') && duration(self) <= duration('168h')",message="window must be greater than 0s and at most 168h"
 	Window Duration `json:"window,omitempty"`
 }
 
 // CORS answers browsers of other origins.
+//
+// +kubebuilder:validation:XValidation:rule="!(has(self.allowCredentials) && self.allowCredentials && has(self.allowOrigins) && self.allowOrigins.exists(origin, origin == '*'))",message="allowCredentials needs origins that are written out: browsers refuse it with *"
 type CORS struct {
 	// allowOrigins are origins such as https://app.example.com, or "*".
 	// +optional
@@ -248,6 +254,7 @@ type CORS struct {
 	// +kubebuilder:validation:MaxItems=64
 	// +kubebuilder:validation:items:MinLength=1
 	// +kubebuilder:validation:items:MaxLength=512
+	// +kubebuilder:validation:items:Pattern=`^(\*|null|[a-z][-+.a-z0-9]*://[^\s/?#*]+)$`
 	AllowOrigins []string `json:"allowOrigins,omitempty"`
 
 	// allowHeaders that a browser may send.
@@ -256,6 +263,7 @@ type CORS struct {
 	// +kubebuilder:validation:MaxItems=64
 	// +kubebuilder:validation:items:MinLength=1
 	// +kubebuilder:validation:items:MaxLength=256
+	// +kubebuilder:validation:items:Pattern=`^[-!#$%&'*+.^_|~0-9A-Za-z]+$`
 	AllowHeaders []string `json:"allowHeaders,omitempty"`
 
 	// exposeHeaders that a script may read.
@@ -264,6 +272,7 @@ type CORS struct {
 	// +kubebuilder:validation:MaxItems=64
 	// +kubebuilder:validation:items:MinLength=1
 	// +kubebuilder:validation:items:MaxLength=256
+	// +kubebuilder:validation:items:Pattern=`^[-!#$%&'*+.^_|~0-9A-Za-z]+$`
 	ExposeHeaders []string `json:"exposeHeaders,omitempty"`
 
 	// allowCredentials lets a browser send cookies and credentials.
@@ -272,6 +281,7 @@ type CORS struct {
 
 	// maxAge for which a browser may remember the answer. Defaults to 5s.
 	// +optional
+	// +kubebuilder:validation:XValidation:rule="duration(self) <= duration('24h')",message="maxAge must be at most 24h"
 	MaxAge Duration `json:"maxAge,omitempty"`
 }
 
@@ -282,7 +292,8 @@ type HandshakePreset string
 
 // Handshake answers a proof-of-ownership request without starting a run.
 //
-// +kubebuilder:validation:XValidation:rule="!(has(self.preset) && has(self.when))",message="preset and when exclude each other"
+// +kubebuilder:validation:XValidation:rule="!has(self.preset) || !(has(self.when) || has(self.status) || has(self.headers) || has(self.text))",message="preset excludes the other fields"
+// +kubebuilder:validation:XValidation:rule="has(self.when) || !(has(self.status) || has(self.headers) || has(self.text))",message="when is required with status, headers, json and text"
 type Handshake struct {
 	// preset is a published handshake.
 	// +optional
@@ -301,8 +312,7 @@ type Handshake struct {
 
 	// headers of the answer.
 	// +optional
-	// +kubebuilder:validation:MaxProperties=16
-	Headers map[string]Template `json:"headers,omitempty"`
+	Headers HeaderTemplates `json:"headers,omitempty"`
 
 	// json body of the answer.
 	// +optional
@@ -321,16 +331,20 @@ type ConcurrencyPolicy string
 
 // ScheduleTrigger starts a run at given times.
 type ScheduleTrigger struct {
-	// cron expression of five fields, or @hourly, @daily and the like.
+	// cron expression of five fields, or @yearly, @annually, @monthly, @weekly,
+	// @daily, @midnight or @hourly.
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=128
+	// +kubebuilder:validation:Pattern=`^(@(yearly|annually|monthly|weekly|daily|midnight|hourly)|[^\s@=]+( +[^\s@=]+){4})$`
 	Cron string `json:"cron,omitempty"`
 
 	// timeZone of the IANA database. Defaults to Etc/UTC.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=64
+	// +kubebuilder:validation:Pattern=`^[A-Za-z][-+_A-Za-z0-9]*(/[-+_A-Za-z0-9]+)*$`
+	// +kubebuilder:validation:XValidation:rule="self.lowerAscii() != 'local'",message="timeZone must be a name of the IANA database, such as Europe/London"
 	TimeZone string `json:"timeZone,omitempty"`
 
 	// concurrencyPolicy while a run is active. Defaults to Forbid.
@@ -359,7 +373,8 @@ type EventTrigger struct {
 	Types []EventType `json:"types,omitempty"`
 }
 
-// FlowValue is a constant for expressions, read as values.NAME.
+// FlowValue is a constant for expressions, read as values.NAME: exactly one of
+// value and valueFrom is set beside the name.
 //
 // +kubebuilder:validation:MinProperties=2
 // +kubebuilder:validation:MaxProperties=2
@@ -369,6 +384,7 @@ type FlowValue struct {
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=63
 	// +kubebuilder:validation:Pattern=`^[A-Za-z_][A-Za-z0-9_]*$`
+	// +kubebuilder:validation:XValidation:rule="!(self in ['true', 'false', 'null', 'in', 'as', 'break', 'const', 'continue', 'else', 'for', 'function', 'if', 'import', 'let', 'loop', 'package', 'namespace', 'return', 'var', 'void', 'while'])",message="name must not be a reserved word of CEL"
 	Name string `json:"name,omitempty"`
 
 	// value is any JSON value.
@@ -435,6 +451,7 @@ type History struct {
 
 	// ttl for which runs are kept. Defaults to 168h.
 	// +optional
+	// +kubebuilder:validation:XValidation:rule="duration(self) > duration('0s') && duration(self) <= duration('8760h')",message="ttl must be greater than 0s and at most 8760h"
 	TTL Duration `json:"ttl,omitempty"`
 
 	// payloads says of which runs requests and responses are kept. Defaults to Failed.
@@ -484,6 +501,7 @@ type SubscriptionsAPI struct {
 // ResourceList says which resources there are; exactly one member is set.
 //
 // +kubebuilder:validation:XValidation:rule="has(self.names) != has(self.http)",message="exactly one of names and http must be set"
+// +kubebuilder:validation:XValidation:rule="has(self.http) == has(self.items) && has(self.http) == has(self.id)",message="items and id are required with http and must be absent otherwise"
 type ResourceList struct {
 	// names of the resources.
 	// +optional
@@ -543,8 +561,7 @@ type FlowResponse struct {
 
 	// headers of the answer.
 	// +optional
-	// +kubebuilder:validation:MaxProperties=64
-	Headers map[string]Template `json:"headers,omitempty"`
+	Headers HeaderTemplates `json:"headers,omitempty"`
 
 	Body `json:",inline"`
 
@@ -580,8 +597,7 @@ type FailureResponse struct {
 
 	// headers of the answer.
 	// +optional
-	// +kubebuilder:validation:MaxProperties=64
-	Headers map[string]Template `json:"headers,omitempty"`
+	Headers HeaderTemplates `json:"headers,omitempty"`
 
 	Body `json:",inline"`
 }

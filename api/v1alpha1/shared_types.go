@@ -18,6 +18,7 @@ type Template string
 
 // Duration is a length of time such as "30s", "10m" or "168h".
 //
+// +kubebuilder:validation:MinLength=1
 // +kubebuilder:validation:MaxLength=32
 // +kubebuilder:validation:Pattern=`^([0-9]{1,5}(h|m|s|ms)){1,4}$`
 type Duration string
@@ -33,6 +34,18 @@ func (d Duration) Std() (time.Duration, error) {
 
 // JSON is any JSON value. Where a field says so, the strings in it are templates.
 type JSON = apiextensionsv1.JSON
+
+// HeaderTemplates are HTTP header fields by name.
+//
+// +kubebuilder:validation:MaxProperties=64
+// +kubebuilder:validation:XValidation:rule="self.all(name, size(name) <= 256 && name.matches('^[-!#$%&\\'*+.^_|~0-9A-Za-z]+$'))",message="a header name must be at most 256 characters: letters, digits and -!#$%&'*+.^_|~"
+type HeaderTemplates map[string]Template
+
+// FieldTemplates are form fields or query parameters by name.
+//
+// +kubebuilder:validation:MaxProperties=128
+// +kubebuilder:validation:XValidation:rule="self.all(name, size(name) >= 1 && size(name) <= 256)",message="a name must be 1 to 256 characters long"
+type FieldTemplates map[string]Template
 
 // HTTPMethod is an HTTP request method.
 //
@@ -102,6 +115,7 @@ type CredentialReference struct {
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`
 	Namespace string `json:"namespace,omitempty"`
 }
 
@@ -113,8 +127,7 @@ type Body struct {
 
 	// form is sent as application/x-www-form-urlencoded.
 	// +optional
-	// +kubebuilder:validation:MaxProperties=128
-	Form map[string]Template `json:"form,omitempty"`
+	Form FieldTemplates `json:"form,omitempty"`
 
 	// xml is an object with one member, the root element; the strings in it are templates.
 	// +optional
@@ -145,6 +158,8 @@ type RetryPolicy struct {
 
 	// on names what is tried again: Network, Timeout, a status such as "429",
 	// or a class of them such as "5xx". Defaults to Network, Timeout, "429" and "5xx".
+	// The name of this field is written in quotes, "on": YAML 1.1, which kubectl
+	// reads, takes a bare on for true.
 	// +optional
 	// +listType=set
 	// +kubebuilder:validation:MinItems=1
@@ -159,13 +174,17 @@ type RetryPolicy struct {
 type RetryCause string
 
 // Backoff is an exponential backoff with full jitter.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.initial) || !has(self.max) || duration(self.initial) <= duration(self.max)",message="initial must not be longer than max"
 type Backoff struct {
 	// initial is the wait before the second attempt.
 	// +optional
+	// +kubebuilder:validation:XValidation:rule="duration(self) > duration('0s') && duration(self) <= duration('24h')",message="initial must be greater than 0s and at most 24h"
 	Initial Duration `json:"initial,omitempty"`
 
 	// max is the longest wait.
 	// +optional
+	// +kubebuilder:validation:XValidation:rule="duration(self) > duration('0s') && duration(self) <= duration('24h')",message="max must be greater than 0s and at most 24h"
 	Max Duration `json:"max,omitempty"`
 
 	// factor by which the wait grows. Defaults to 2.
@@ -185,6 +204,7 @@ type RateLimit struct {
 
 	// per is the interval.
 	// +required
+	// +kubebuilder:validation:XValidation:rule="duration(self) > duration('0s') && duration(self) <= duration('24h')",message="per must be greater than 0s and at most 24h"
 	Per Duration `json:"per,omitempty"`
 
 	// burst that may come at once. Defaults to requests.

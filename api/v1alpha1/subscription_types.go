@@ -32,7 +32,7 @@ type Subscription struct {
 
 	// status is what the controller observed.
 	// +optional
-	// +kubebuilder:default={conditions: {{type: "Accepted", status: "Unknown", reason: "Pending", message: "Waiting for the controller", lastTransitionTime: "1970-01-01T00:00:00Z"}, {type: "Ready", status: "Unknown", reason: "Pending", message: "Waiting for the controller", lastTransitionTime: "1970-01-01T00:00:00Z"}}}
+	// +kubebuilder:default={conditions: {{type: "Accepted", status: "Unknown", reason: "Pending", message: "Waiting for the controller", lastTransitionTime: "1970-01-01T00:00:00Z"}, {type: "ResolvedRefs", status: "Unknown", reason: "Pending", message: "Waiting for the controller", lastTransitionTime: "1970-01-01T00:00:00Z"}, {type: "Ready", status: "Unknown", reason: "Pending", message: "Waiting for the controller", lastTransitionTime: "1970-01-01T00:00:00Z"}}}
 	Status SubscriptionStatus `json:"status,omitzero"`
 }
 
@@ -61,6 +61,8 @@ type DeletionPolicy string
 //
 // +kubebuilder:validation:XValidation:rule="has(self.register) != has(self.deliver)",message="exactly one of register and deliver must be set"
 // +kubebuilder:validation:XValidation:rule="!has(self.deliver) || !has(self.deletionPolicy)",message="deletionPolicy goes with register"
+// +kubebuilder:validation:XValidation:rule="!has(self.register) || has(self.register.delete) || (has(self.deletionPolicy) && self.deletionPolicy == 'Orphan')",message="register.delete is required, except with deletionPolicy: Orphan"
+// +kubebuilder:validation:XValidation:rule="has(self.register) == has(oldSelf.register)",message="register and deliver cannot be exchanged: make a new Subscription"
 type SubscriptionSpec struct {
 	// flowRef names the Flow whose webhook is registered, or whose events are delivered.
 	// +required
@@ -96,6 +98,9 @@ type SubscriptionSpec struct {
 }
 
 // Register keeps a push subscription through a platform's REST API.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.renewBefore) || has(self.create.expiresAt)",message="renewBefore needs create.expiresAt"
+// +kubebuilder:validation:XValidation:rule="has(self.update) || has(self.delete)",message="at least one of update and delete must be set: a change is an update, or a deletion and a creation"
 type Register struct {
 	// credentialRef names the Credential that signs the calls.
 	// +optional
@@ -128,12 +133,14 @@ type Register struct {
 	// +optional
 	Update *RegisterCall `json:"update,omitempty"`
 
-	// delete removes the subscription; 404 and 410 count as done.
+	// delete removes the subscription; 404 and 410 count as done. Required
+	// unless deletionPolicy is Orphan.
 	// +optional
 	Delete *RegisterCall `json:"delete,omitempty"`
 
 	// renewBefore says how long before its end a subscription is renewed.
 	// +optional
+	// +kubebuilder:validation:XValidation:rule="duration(self) > duration('0s')",message="renewBefore must be greater than 0s"
 	RenewBefore Duration `json:"renewBefore,omitempty"`
 
 	// reachability proves that the public URL reaches us before it is registered.
@@ -150,15 +157,15 @@ type RegisterCall struct {
 	// +optional
 	Method HTTPMethod `json:"method,omitempty"`
 
-	// path below baseURL.
+	// path below baseURL, query included.
 	// +required
 	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:Pattern=`^(/|\?|\$\{)`
 	Path Template `json:"path,omitempty"`
 
 	// headers of the call.
 	// +optional
-	// +kubebuilder:validation:MaxProperties=32
-	Headers map[string]Template `json:"headers,omitempty"`
+	Headers HeaderTemplates `json:"headers,omitempty"`
 
 	Body `json:",inline"`
 
@@ -237,8 +244,9 @@ type ObservedSubscription struct {
 
 // Reachability proves that the public URL reaches us.
 type Reachability struct {
-	// timeout of the proof. Defaults to 10s.
+	// timeout of the proof, at most 1m. Defaults to 10s.
 	// +optional
+	// +kubebuilder:validation:XValidation:rule="duration(self) > duration('0s') && duration(self) <= duration('1m')",message="timeout must be greater than 0s and at most 1m"
 	Timeout Duration `json:"timeout,omitempty"`
 }
 
@@ -282,6 +290,7 @@ type Deliver struct {
 
 	// disableAfter is how long nothing but failures is tolerated. Defaults to 120h.
 	// +optional
+	// +kubebuilder:validation:XValidation:rule="duration(self) > duration('0s')",message="disableAfter must be greater than 0s"
 	DisableAfter Duration `json:"disableAfter,omitempty"`
 }
 
@@ -303,22 +312,23 @@ type DeliverRetry struct {
 	// +listType=atomic
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=32
+	// +kubebuilder:validation:items:XValidation:rule="duration(self) <= duration('168h')",message="a wait must be at most 168h"
 	Schedule []Duration `json:"schedule,omitempty"`
 }
 
 // SubscriptionStatus is what the controller observed of a Subscription.
 type SubscriptionStatus struct {
-	// observedGeneration is the generation that the status is about.
-	// +optional
-	// +kubebuilder:validation:Minimum=0
-	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
-
-	// conditions are Accepted and Ready, and further ones by direction.
+	// conditions are Accepted, ResolvedRefs and Ready, and further ones by direction.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
 	// +kubebuilder:validation:MaxItems=8
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
+
+	// observedGeneration is the generation that the status is about.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
 	// subscriptionID is the platform's id of the subscription.
 	// +optional
