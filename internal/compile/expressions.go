@@ -1,0 +1,194 @@
+// Copyright The Headgate Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package compile
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	flowv1alpha1 "github.com/headgate-io/headgate/api/v1alpha1"
+	"github.com/headgate-io/headgate/internal/expr"
+	"github.com/headgate-io/headgate/internal/program"
+)
+
+// unbuiltVariables are variables of the API that this version does not have.
+var unbuiltVariables = []string{"cache", "event", "index", "item"}
+
+// place compiles the expressions of one place of a Flow.
+type place struct {
+	c   *compiler
+	env *expr.Env
+}
+
+// at returns the place with the variables of a scope.
+func (c *compiler) at(scope program.Scope) place {
+	env, err := expr.NewEnv(scope.Variables(), expr.Options{})
+	if err != nil {
+		// Only the names of variables can be refused, and they are ours.
+		panic(fmt.Sprintf("variables of a scope: %v", err))
+	}
+	return place{c: c, env: env}
+}
+
+// template compiles a template; it returns nil when that is refused.
+func (p place) template(at path, source flowv1alpha1.Template) *expr.Template {
+	p.c.maxLength(at, string(source), maxTemplate)
+	compiled, err := p.env.Template(string(source))
+	if err != nil {
+		p.c.expression(at, err)
+		return nil
+	}
+	return compiled
+}
+
+// required is template for a field that must not be empty.
+func (p place) required(at path, source flowv1alpha1.Template) *expr.Template {
+	if source == "" {
+		p.c.invalid(at, "must not be empty")
+		return nil
+	}
+	return p.template(at, source)
+}
+
+// condition compiles a condition; nil leaves the fallback.
+func (p place) condition(at path, source *flowv1alpha1.Template, fallback string) string {
+	if source == nil {
+		return fallback
+	}
+	if *source == "" {
+		p.c.invalid(at, "must not be empty")
+		return ""
+	}
+	p.c.maxLength(at, string(*source), maxTemplate)
+	if _, err := p.env.Condition(string(*source)); err != nil {
+		p.c.expression(at, err)
+	}
+	return string(*source)
+}
+
+// tree compiles a JSON value whose strings are templates; nil stays nil.
+func (p place) tree(at path, value *flowv1alpha1.JSON) json.RawMessage {
+	if value == nil {
+		return nil
+	}
+	raw := p.c.jsonValue(at, *value)
+	if raw == nil {
+		return nil
+	}
+	if _, err := p.env.Tree(raw); err != nil {
+		p.c.expression(at, err)
+	}
+	return raw
+}
+
+// expression records what package expr refuses.
+func (c *compiler) expression(at path, err error) {
+	d := Diagnostic{
+		Condition: flowv1alpha1.ConditionAccepted,
+		Reason:    flowv1alpha1.ReasonInvalidExpression,
+		Path:      string(at),
+		Offset:    noOffset,
+		Message:   err.Error(),
+	}
+	var detail *expr.Error
+	if errors.As(err, &detail) {
+		d.Path += detail.Path
+		d.Offset, d.Message, d.Known = detail.Offset, detail.Message, detail.Known
+		for _, name := range unbuiltVariables {
+			if detail.Message == fmt.Sprintf("unknown name %q", name) {
+				d.Reason = flowv1alpha1.ReasonUnsupportedValue
+				d.Message = fmt.Sprintf("the variable %q is not supported by this version of Headgate", name)
+				d.Known = nil
+			}
+		}
+	}
+	c.list = append(c.list, d)
+}
+
+// named compiles the values of headers or query parameters, sorted by name.
+// check sees each name and the part of its value that is known by now.
+func (p place) named(
+	at path, given map[string]flowv1alpha1.Template, check func(at path, name, known string),
+) []program.NamedTemplate {
+	p.c.maxItems(at, len(given), maxFields)
+	var out []program.NamedTemplate
+	for _, name := range slices.Sorted(maps.Keys(given)) {
+		source := given[name]
+		check(at.key(name), name, literalPrefix(string(source)))
+		p.template(at.key(name), source)
+		out = append(out, program.NamedTemplate{Name: name, Value: string(source)})
+	}
+	return out
+}
+
+// literalPrefix returns what a template yields before its first expression.
+func literalPrefix(source string) string {
+	prefix, _ := splitLiteral(source)
+	return prefix
+}
+
+// splitLiteral returns what a template yields before its first expression, and
+// whether there is an expression.
+func splitLiteral(source string) (prefix string, dynamic bool) {
+	var text strings.Builder
+	for source != "" {
+		switch {
+		case strings.HasPrefix(source, "$${"):
+			text.WriteString("${")
+			source = source[len("$${"):]
+		case strings.HasPrefix(source, "${"):
+			return text.String(), true
+		default:
+			text.WriteByte(source[0])
+			source = source[1:]
+		}
+	}
+	return text.String(), false
+}
+
+// outputType returns what is known of the output of a set step: its names, and
+// the types of what is not computed.
+func outputType(set json.RawMessage) *expr.Type {
+	decoded, err := expr.DecodeJSON(set, expr.JSONLimits{})
+	if err != nil {
+		return expr.Dyn
+	}
+	sample, err := json.Marshal(withoutExpressions(decoded))
+	if err != nil {
+		return expr.Dyn
+	}
+	output, err := expr.TypeOfSample(sample)
+	if err != nil {
+		return expr.Dyn
+	}
+	return output
+}
+
+// withoutExpressions replaces the strings that hold an expression by null, of
+// which a sample knows nothing.
+func withoutExpressions(v any) any {
+	switch v := v.(type) {
+	case string:
+		if _, dynamic := splitLiteral(v); dynamic {
+			return nil
+		}
+		return v
+	case map[string]any:
+		for name, member := range v {
+			v[name] = withoutExpressions(member)
+		}
+		return v
+	case []any:
+		for i, element := range v {
+			v[i] = withoutExpressions(element)
+		}
+		return v
+	default:
+		return v
+	}
+}

@@ -1,0 +1,98 @@
+// Copyright The Headgate Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package compile
+
+import (
+	"fmt"
+
+	flowv1alpha1 "github.com/headgate-io/headgate/api/v1alpha1"
+	"github.com/headgate-io/headgate/internal/auth"
+	"github.com/headgate-io/headgate/internal/program"
+)
+
+// Rebind renews the references of a program while the spec of its Flow is
+// broken: the last good program goes on, but a secret that was rotated and a
+// Credential that was changed or revoked count at once. Credentials and Secrets
+// come from src, which has to hold what [ProgramReferences] names; the spec in
+// src is not looked at, but for suspend, which stops the last program too.
+//
+// When something does not resolve the result is unavailable, as with [Compile],
+// and the diagnostics, all of the condition ResolvedRefs and without a path,
+// say why. A program that is unavailable already has nothing to renew and is
+// returned as it is.
+func Rebind(last *program.Program, src Source) (*program.Program, Diagnostics) {
+	next := *last
+	next.Suspend = last.Suspend || src.Flow.Spec.Suspend
+	if last.Unavailable != "" {
+		return &next, nil
+	}
+	r := rebinder{credentials: newCredentialSet(&src, last.Namespace), src: &src}
+	r.callers(last.Webhook)
+	for i := range last.Steps {
+		if h := last.Steps[i].HTTP; h != nil && h.Credential != "" {
+			r.signer(h)
+		}
+	}
+	for _, v := range last.Values {
+		if v.Secret != "" {
+			r.value(v.Secret)
+		}
+	}
+	next.Credentials = r.credentials.credentials
+	next.Secrets = r.credentials.secrets
+	diagnostics := r.diagnostics()
+	if len(diagnostics) > 0 {
+		return unavailable(&next, diagnostics[0]), diagnostics
+	}
+	return &next, nil
+}
+
+// rebinder resolves again what a program refers to.
+type rebinder struct {
+	collector
+
+	src         *Source
+	credentials *credentialSet
+}
+
+func (r *rebinder) callers(w *program.Webhook) {
+	for _, ref := range w.Credentials {
+		name, _ := parseName(ref)
+		if p := r.credentials.verifier(name); p != nil {
+			r.lost(p.reason, p.message)
+		}
+	}
+}
+
+func (r *rebinder) signer(h *program.HTTP) {
+	name, _ := parseName(h.Credential)
+	credential, p := r.credentials.signer(name)
+	switch {
+	case p != nil:
+		r.lost(p.reason, p.message)
+	case credential.APIKey != nil && credential.APIKey.In == auth.InBody && !takesField(h.JSON):
+		r.lost(flowv1alpha1.ReasonCredentialNotReady,
+			fmt.Sprintf("Credential %s adds its key to the body of a call that has none", name))
+	}
+}
+
+func (r *rebinder) value(id auth.SecretID) {
+	secret, key, _ := parseSecretID(id)
+	value, p := textValue(r.src.Secrets, secret, key)
+	if p != nil {
+		r.lost(p.reason, p.message)
+		return
+	}
+	r.credentials.secrets[id] = value
+}
+
+// lost records that the program cannot go on. What would be refused in a spec
+// is a matter of the Credential here: the program was in order once.
+func (r *rebinder) lost(reason, message string) {
+	switch reason {
+	case flowv1alpha1.ReasonInvalidStep, flowv1alpha1.ReasonUnsupportedValue:
+		reason = flowv1alpha1.ReasonCredentialNotReady
+	}
+	r.unresolved(reason, "", "the last good revision: "+message)
+}

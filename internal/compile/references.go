@@ -1,0 +1,166 @@
+// Copyright The Headgate Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package compile
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	flowv1alpha1 "github.com/headgate-io/headgate/api/v1alpha1"
+	"github.com/headgate-io/headgate/internal/auth"
+	"github.com/headgate-io/headgate/internal/program"
+)
+
+// References are the objects that an object refers to by name, each list sorted
+// and without repetition. Fields that this version does not implement refer to
+// nothing: what they name need not be read.
+type References struct {
+	Credentials []types.NamespacedName
+	Secrets     []types.NamespacedName
+	ConfigMaps  []types.NamespacedName
+}
+
+// FlowReferences returns what a Flow refers to. The Secrets of its Credentials
+// are not among them: see [CredentialReferences].
+func FlowReferences(f *flowv1alpha1.Flow) References {
+	var r References
+	local := func(name string) types.NamespacedName {
+		return types.NamespacedName{Namespace: f.Namespace, Name: name}
+	}
+	if w := f.Spec.Triggers.Webhook; w != nil {
+		for _, ref := range w.CredentialRefs {
+			r.Credentials = append(r.Credentials, credentialName(f.Namespace, ref))
+		}
+	}
+	for i := range f.Spec.Steps {
+		if h := f.Spec.Steps[i].HTTP; h != nil && h.CredentialRef != nil {
+			r.Credentials = append(r.Credentials, credentialName(f.Namespace, *h.CredentialRef))
+		}
+	}
+	for _, v := range f.Spec.Values {
+		if v.ValueFrom == nil {
+			continue
+		}
+		if ref := v.ValueFrom.SecretKeyRef; ref != nil {
+			r.Secrets = append(r.Secrets, local(ref.Name))
+		}
+		if ref := v.ValueFrom.ConfigMapKeyRef; ref != nil {
+			r.ConfigMaps = append(r.ConfigMaps, local(ref.Name))
+		}
+	}
+	return r.sorted()
+}
+
+// CredentialReferences returns what a Credential refers to.
+func CredentialReferences(c *flowv1alpha1.Credential) References {
+	var r References
+	add := func(name string) {
+		r.Secrets = append(r.Secrets, types.NamespacedName{Namespace: c.Namespace, Name: name})
+	}
+	if b := c.Spec.Basic; b != nil {
+		add(b.SecretRef.Name)
+	}
+	if a := c.Spec.APIKey; a != nil {
+		for _, ref := range keyReferences("", a.SecretKeyRef, a.SecretKeyRefs) {
+			add(ref.Name)
+		}
+	}
+	if b := c.Spec.Bearer; b != nil {
+		for _, ref := range keyReferences("", b.SecretKeyRef, b.SecretKeyRefs) {
+			add(ref.Name)
+		}
+	}
+	return r.sorted()
+}
+
+// ProgramReferences returns what [Rebind] needs of the objects that a program
+// was compiled from. As with [FlowReferences], the Secrets of its Credentials
+// are not among them.
+func ProgramReferences(p *program.Program) References {
+	var r References
+	for ref := range p.Credentials {
+		if name, ok := parseName(ref); ok {
+			r.Credentials = append(r.Credentials, name)
+		}
+	}
+	for _, v := range p.Values {
+		if name, _, ok := parseSecretID(v.Secret); ok {
+			r.Secrets = append(r.Secrets, name)
+		}
+	}
+	return r.sorted()
+}
+
+func (r References) sorted() References {
+	for _, list := range []*[]types.NamespacedName{&r.Credentials, &r.Secrets, &r.ConfigMaps} {
+		slices.SortFunc(*list, func(a, b types.NamespacedName) int {
+			return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
+		})
+		*list = slices.Compact(*list)
+	}
+	return r
+}
+
+// RoutePath returns the path below /hook/<namespace>/ at which a Flow is served,
+// without a leading slash: two Flows of a namespace with the same path are in
+// conflict. It is empty for a Flow without a webhook trigger.
+func RoutePath(f *flowv1alpha1.Flow) string {
+	w := f.Spec.Triggers.Webhook
+	switch {
+	case w == nil:
+		return ""
+	case w.Path == "":
+		return f.Name
+	default:
+		return w.Path
+	}
+}
+
+// credentialName returns the object that a reference names.
+func credentialName(namespace string, ref flowv1alpha1.CredentialReference) types.NamespacedName {
+	return types.NamespacedName{Namespace: cmp.Or(ref.Namespace, namespace), Name: ref.Name}
+}
+
+// keyReference is a reference to a key of a Secret, and where it stands.
+type keyReference struct {
+	flowv1alpha1.SecretKeyReference
+	at path
+}
+
+// keyReferences returns the references of either form, in order.
+func keyReferences(
+	at path, one *flowv1alpha1.SecretKeyReference, several []flowv1alpha1.SecretKeyReference,
+) []keyReference {
+	var refs []keyReference
+	if one != nil {
+		refs = append(refs, keyReference{*one, at.field("secretKeyRef")})
+	}
+	for i, ref := range several {
+		refs = append(refs, keyReference{ref, at.field("secretKeyRefs").index(i)})
+	}
+	return refs
+}
+
+// secretID names a key of a Secret within a program: namespace/name/key.
+func secretID(secret types.NamespacedName, key string) auth.SecretID {
+	return auth.SecretID(secret.String() + "/" + key)
+}
+
+func parseSecretID(id auth.SecretID) (secret types.NamespacedName, key string, ok bool) {
+	slash := strings.LastIndexByte(string(id), '/')
+	if slash < 0 {
+		return types.NamespacedName{}, "", false
+	}
+	secret, ok = parseName(string(id)[:slash])
+	return secret, string(id)[slash+1:], ok
+}
+
+// parseName reads namespace/name.
+func parseName(s string) (types.NamespacedName, bool) {
+	namespace, name, ok := strings.Cut(s, "/")
+	return types.NamespacedName{Namespace: namespace, Name: name}, ok
+}

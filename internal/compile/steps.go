@@ -1,0 +1,131 @@
+// Copyright The Headgate Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package compile
+
+import (
+	"encoding/json"
+	"maps"
+	"slices"
+	"time"
+
+	flowv1alpha1 "github.com/headgate-io/headgate/api/v1alpha1"
+	"github.com/headgate-io/headgate/internal/program"
+)
+
+const (
+	defaultStepTimeout = 30 * time.Second
+
+	defaultFailStatus = 422
+	minFailStatus     = 400
+	maxStatus         = 599
+)
+
+// reservedNames are names that CEL cannot select.
+var reservedNames = []string{
+	"true", "false", "null", "in", "as", "break", "const", "continue", "else", "for", "function", "if",
+	"import", "let", "loop", "package", "namespace", "return", "var", "void", "while",
+}
+
+// errorClasses are the classes of failure that users may write.
+var errorClasses = []flowv1alpha1.ErrorClass{
+	flowv1alpha1.ErrorClass(program.ClassValidation),
+	flowv1alpha1.ErrorClass(program.ClassUpstream4xx),
+	flowv1alpha1.ErrorClass(program.ClassUpstream5xx),
+	flowv1alpha1.ErrorClass(program.ClassTimeout),
+	flowv1alpha1.ErrorClass(program.ClassNetwork),
+	flowv1alpha1.ErrorClass(program.ClassExpression),
+	flowv1alpha1.ErrorClass(program.ClassRaised),
+}
+
+// steps compiles the steps in order; each sees those before it.
+func (c *compiler) steps(at path, steps []flowv1alpha1.Step) []program.Step {
+	c.maxItems(at, len(steps), maxSteps)
+	var out []program.Step
+	taken := map[string]bool{}
+	for i := range steps {
+		s, at := &steps[i], at.index(i)
+		compiled, seen := c.step(at, s)
+		out = append(out, compiled)
+		if c.identifier(at.field("name"), s.Name, taken) {
+			if slices.Contains(reservedNames, s.Name) {
+				c.invalid(at.field("name"), "must not be a reserved word of CEL")
+			}
+			c.scope.Steps = append(c.scope.Steps, seen)
+		}
+	}
+	return out
+}
+
+// step returns a step, and what later ones see of it.
+func (c *compiler) step(at path, s *flowv1alpha1.Step) (program.Step, program.StepScope) {
+	c.maxLength(at.field("note"), s.Note, maxText)
+	c.refuse(at,
+		option{"forEach", s.ForEach != nil},
+		option{"cache", s.Cache != nil},
+		option{"emit", s.Emit != nil},
+		option{"call", s.Call != nil},
+		option{"retry", s.Retry != nil},
+		option{"onFailure", s.OnFailure == flowv1alpha1.FailurePolicyContinue},
+	)
+	oneOf(&c.collector, at.field("onFailure"), s.OnFailure,
+		flowv1alpha1.FailurePolicyStop, flowv1alpha1.FailurePolicyContinue)
+	c.exactlyOne(at,
+		option{"http", s.HTTP != nil},
+		option{"set", s.Set != nil},
+		option{"cache", s.Cache != nil},
+		option{"emit", s.Emit != nil},
+		option{"call", s.Call != nil},
+		option{"fail", s.Fail != nil},
+	)
+
+	here := c.at(c.scope)
+	out := program.Step{Name: s.Name, If: here.condition(at.field("if"), s.If, "")}
+	seen := program.StepScope{Name: s.Name}
+	fallback := time.Duration(0)
+	if s.HTTP != nil {
+		out.HTTP = c.http(at.field("http"), s.HTTP, here)
+		fallback = defaultStepTimeout
+	}
+	if s.Set != nil {
+		out.Set = c.set(at.field("set"), s.Set, here)
+		seen.Output = outputType(out.Set)
+	}
+	if s.Fail != nil {
+		out.Fail = c.fail(at.field("fail"), s.Fail, here)
+	}
+	out.Timeout = c.duration(at.field("timeout"), s.Timeout, fallback, maxTimeout)
+	return out, seen
+}
+
+func (c *compiler) set(at path, members map[string]flowv1alpha1.JSON, here place) json.RawMessage {
+	if len(members) == 0 {
+		c.invalid(at, "must have at least one entry")
+	}
+	c.maxItems(at, len(members), maxFields)
+	compiled := make(map[string]json.RawMessage, len(members))
+	for _, name := range slices.Sorted(maps.Keys(members)) {
+		value := members[name]
+		compiled[name] = here.tree(at.key(name), &value)
+	}
+	object, err := json.Marshal(compiled)
+	if err != nil {
+		c.invalid(at, "is not JSON")
+		return nil
+	}
+	return object
+}
+
+func (c *compiler) fail(at path, f *flowv1alpha1.FailStep, here place) *program.Fail {
+	oneOf(&c.collector, at.field("class"), f.Class, errorClasses...)
+	out := &program.Fail{Class: program.Class(f.Class), Status: defaultFailStatus, Message: string(f.Message)}
+	if out.Class == "" {
+		out.Class = program.ClassRaised
+	}
+	if f.Status != nil {
+		c.between(at.field("status"), *f.Status, minFailStatus, maxStatus)
+		out.Status = int(*f.Status)
+	}
+	here.required(at.field("message"), f.Message)
+	return out
+}
