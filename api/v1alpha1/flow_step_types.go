@@ -176,8 +176,8 @@ type HTTPCall struct {
 	FollowRedirects bool `json:"followRedirects,omitempty"`
 
 	// expect is a condition over response; an answer that breaks it fails the
-	// step. Defaults to ${response.status < 400}; a redirect that is not
-	// followed fails the step, too.
+	// step. Defaults to ${response.status >= 200 && response.status < 300}, so
+	// that a redirect, which is not followed, fails the step, too.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	Expect *Template `json:"expect,omitempty"`
