@@ -183,7 +183,10 @@ func (a *callAction) do(ctx context.Context, r *run, out *exchange) *Error {
 	if err != nil {
 		return transportError(ctx, err)
 	}
-	defer closeBody(res.Body)
+	defer func() {
+		// The answer has been judged; that closing fails changes nothing.
+		_ = res.Body.Close()
+	}()
 	out.status, out.header = res.StatusCode, res.Header
 	if res.StatusCode == http.StatusSwitchingProtocols {
 		return fail(program.ClassNetwork, "upstream wants to switch protocols")

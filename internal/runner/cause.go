@@ -36,7 +36,7 @@ func plainCause(err error) string {
 	if text := tlsCause(err); text != "" {
 		return text
 	}
-	var timeout net.Error
+	timeout, isNetwork := errors.AsType[net.Error](err)
 	switch {
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return "connection refused"
@@ -44,7 +44,7 @@ func plainCause(err error) string {
 		return "the upstream is unreachable"
 	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
 		return "the connection was reset"
-	case errors.As(err, &timeout) && timeout.Timeout():
+	case isNetwork && timeout.Timeout():
 		return "the connection timed out"
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return "the connection was closed before an answer came"
@@ -58,7 +58,7 @@ func plainCause(err error) string {
 		return "the upstream does not speak TLS"
 	case strings.Contains(text, "server response headers exceeded"):
 		return "the header of the answer is too large"
-	case strings.Contains(text, "malformed HTTP"):
+	case strings.Contains(text, "malformed"):
 		return "the answer is not valid HTTP"
 	default:
 		return "the call could not be completed"
@@ -66,9 +66,9 @@ func plainCause(err error) string {
 }
 
 func lookupCause(err error) string {
-	var lookup *net.DNSError
+	lookup, ok := errors.AsType[*net.DNSError](err)
 	switch {
-	case !errors.As(err, &lookup):
+	case !ok:
 		return ""
 	case lookup.IsNotFound:
 		return "no such host"
@@ -80,28 +80,28 @@ func lookupCause(err error) string {
 }
 
 func tlsCause(err error) string {
-	var (
-		hostname x509.HostnameError
-		unknown  x509.UnknownAuthorityError
-		invalid  x509.CertificateInvalidError
-		verify   *tls.CertificateVerificationError
-		record   tls.RecordHeaderError
-		alert    tls.AlertError
-	)
+	invalid, isInvalid := errors.AsType[x509.CertificateInvalidError](err)
+	operation, isOperation := errors.AsType[*net.OpError](err)
 	switch {
-	case errors.As(err, &hostname):
+	case isA[x509.HostnameError](err):
 		return "the TLS certificate is for another host"
-	case errors.As(err, &unknown):
+	case isA[x509.UnknownAuthorityError](err):
 		return "the TLS certificate is not signed by a known authority"
-	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+	case isInvalid && invalid.Reason == x509.Expired:
 		return "the TLS certificate has expired or is not valid yet"
-	case errors.As(err, &verify), errors.As(err, &invalid):
+	case isInvalid, isA[*tls.CertificateVerificationError](err):
 		return "the TLS certificate is not valid"
-	case errors.As(err, &record):
+	case isA[tls.RecordHeaderError](err):
 		return "the upstream does not speak TLS"
-	case errors.As(err, &alert):
+	case isOperation && operation.Op == "remote error":
+		// crypto/tls has no exported type for the alerts that it receives.
 		return "the upstream refused the TLS handshake"
 	default:
 		return ""
 	}
+}
+
+func isA[E error](err error) bool {
+	_, ok := errors.AsType[E](err)
+	return ok
 }

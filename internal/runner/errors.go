@@ -85,8 +85,8 @@ func interrupted(ctx context.Context) *Error {
 // expressionError turns the error of an evaluation into one that names the
 // field in which the expression stands.
 func expressionError(ctx context.Context, field string, err error) *Error {
-	var bad *expr.EvalError
-	if !errors.As(err, &bad) {
+	bad, ok := errors.AsType[*expr.EvalError](err)
+	if !ok {
 		return fail(program.ClassExpression, field+": the expression failed")
 	}
 	if bad.Reason == expr.ReasonCanceled {

@@ -8,11 +8,11 @@ import (
 	"net/url"
 	"time"
 
+	"cel.dev/cel-go/common/types/ref"
+
 	"github.com/headgate-io/headgate/internal/auth"
 	"github.com/headgate-io/headgate/internal/expr"
 	"github.com/headgate-io/headgate/internal/program"
-
-	"cel.dev/cel-go/common/types/ref"
 )
 
 // Flow is a linked program: everything in it is compiled. It is immutable.

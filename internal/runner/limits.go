@@ -30,9 +30,9 @@ const (
 	// taken for a loop.
 	maxHops = 8
 
-	// drainBytes is how much of an unread body is read so that its connection
-	// can be used again. Beyond it, a new connection is cheaper.
-	drainBytes = 256 << 10
+	// discardBytes is how much of an unwanted body is read so that its
+	// connection can be used again. Beyond it, a new connection is cheaper.
+	discardBytes = 256 << 10
 
 	// firstReadBytes bounds what is allocated on the word of a Content-Length.
 	firstReadBytes = 512 << 10

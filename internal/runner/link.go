@@ -66,8 +66,7 @@ type linker struct {
 
 // at names the field in which something does not link.
 func at(field string, err error) error {
-	var bad *expr.Error
-	if errors.As(err, &bad) {
+	if bad, ok := errors.AsType[*expr.Error](err); ok {
 		return fmt.Errorf("%s%s: at offset %d: %w", field, bad.Path, bad.Offset, err)
 	}
 	return fmt.Errorf("%s: %w", field, err)
@@ -170,6 +169,7 @@ func (l *linker) headers(field string, in []program.NamedTemplate, reserved map[
 	if err != nil {
 		return nil, err
 	}
+	seen := make(map[string]bool, len(out))
 	for i := range out {
 		name := out[i].name
 		canonical := http.CanonicalHeaderKey(name)
@@ -178,6 +178,8 @@ func (l *linker) headers(field string, in []program.NamedTemplate, reserved map[
 			return nil, fmt.Errorf("%s: %q is not the name of a header", field, name)
 		case reserved[canonical]:
 			return nil, fmt.Errorf("%s: %s cannot be set by a flow", field, canonical)
+		case seen[canonical]:
+			return nil, fmt.Errorf("%s: %s occurs twice", field, canonical)
 		}
 		if literal, ok := out[i].value.Literal(); ok {
 			if problem := headerProblem(literal); problem != "" {
@@ -185,6 +187,7 @@ func (l *linker) headers(field string, in []program.NamedTemplate, reserved map[
 			}
 		}
 		out[i].name = canonical
+		seen[canonical] = true
 	}
 	return out, nil
 }

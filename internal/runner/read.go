@@ -20,7 +20,8 @@ import (
 
 // read returns the body of an answer, or nothing if the flow does not want it.
 func (a *callAction) read(ctx context.Context, res *http.Response) ([]byte, *Error) {
-	if a.parse == program.ParseNone || res.Body == http.NoBody {
+	if a.parse == program.ParseNone {
+		discard(res)
 		return nil, nil
 	}
 	limit := a.runner.maxBody
@@ -53,11 +54,13 @@ func tooLarge(limit int64) *Error {
 	return fail(program.ClassNetwork, "the answer is larger than "+size)
 }
 
-// closeBody reads a small rest, so that the connection can be used again, and
-// closes. Neither can fail in a way that matters: the answer has been judged.
-func closeBody(body io.ReadCloser) {
-	_, _ = io.CopyN(io.Discard, body, drainBytes)
-	_ = body.Close()
+// discard reads a body that is known to be short, so that its connection can be
+// used again. One of unknown length may never end. That it was cut short is of
+// no interest.
+func discard(res *http.Response) {
+	if res.ContentLength > 0 && res.ContentLength <= discardBytes {
+		_, _ = io.Copy(io.Discard, res.Body)
+	}
 }
 
 // decode makes a value of a body. It returns what is wrong with the body, or "".

@@ -314,10 +314,11 @@ type hiddenSecrets struct {
 func newHiddenSecrets(p *program.Program) hiddenSecrets {
 	h := hiddenSecrets{header: map[string]bool{}, query: map[string]bool{}}
 	for _, ref := range p.Webhook.Credentials {
-		switch in, name := p.Credentials[ref].Carrier(); in {
-		case auth.InHeader:
+		in, name := p.Credentials[ref].Carrier()
+		if in == auth.InHeader {
 			h.header[name] = true
-		case auth.InQuery:
+		}
+		if in == auth.InQuery {
 			h.query[name] = true
 		}
 	}
