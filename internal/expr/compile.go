@@ -48,13 +48,14 @@ func (e *Env) compile(src string, offset int) (*program, *Error) {
 
 // normalize rewrites x["name"] to x.name and x[?"name"] to x.?name, which mean
 // the same for maps, so that both ways of writing are checked against the names
-// that an object has.
+// that an object has. It also puts our own function in the place of matches.
 func normalize(tree *ast.AST) {
 	factory := ast.NewExprFactory()
 	ast.PostOrderVisit(tree.Expr(), ast.NewExprVisitor(func(e ast.Expr) {
 		if e.Kind() != ast.CallKind {
 			return
 		}
+		ownMatch(factory, e)
 		call := e.AsCall()
 		if len(call.Args()) != 2 || call.Args()[1].Kind() != ast.LiteralKind {
 			return
@@ -73,8 +74,7 @@ func normalize(tree *ast.AST) {
 }
 
 // restrict refuses what CEL allows and this product does not: messages, which
-// have no use here, and regular expressions made of data, with which a caller
-// could make matching as slow as he likes.
+// have no use here, and regular expressions that are not fit.
 func restrict(src string, checked *ast.AST) *Error {
 	var refused *Error
 	refuse := func(e ast.Expr, message string) {
@@ -88,17 +88,12 @@ func restrict(src string, checked *ast.AST) *Error {
 		case ast.StructKind:
 			refuse(e, "messages cannot be made here: use a map")
 		case ast.CallKind:
-			call := e.AsCall()
-			pattern := -1
-			switch call.FunctionName() {
-			case overloads.Matches:
-				pattern = len(call.Args()) - 1
-			case "regex.extract", "regex.extractAll", "regex.replace":
-				pattern = 1
+			if pattern := patternOf(e.AsCall()); pattern != nil {
+				if err := checkPattern(pattern); err != nil {
+					refuse(pattern, err.Error())
+				}
 			}
-			if pattern >= 0 && call.Args()[pattern].Kind() != ast.LiteralKind {
-				refuse(call.Args()[pattern], "a regular expression must be written out as a string")
-			}
+		default:
 		}
 	}))
 	return refused

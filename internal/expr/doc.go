@@ -11,7 +11,7 @@
 // declared, what they look like. It compiles text into one of three immutable
 // things: an [Expression] (bare CEL), a [Template] (text with ${…} in it) or a
 // [Tree] (a JSON value whose strings are templates). The controller compiles
-// with a typed Env ([NewEnv]), so that a misspelt field is refused before it is
+// with a typed Env ([NewEnv]), so that a misspelled field is refused before it is
 // served; the gateway compiles the same text again with one shared untyped Env
 // ([NewDynamicEnv]), because types have no use once a flow was accepted. What
 // the typed Env accepts, the untyped one accepts as well.

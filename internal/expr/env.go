@@ -130,10 +130,7 @@ func newBase(clock func() time.Time, newID func() string) (*base, error) {
 	env, err := cel.NewEnv(
 		cel.CrossTypeNumericComparisons(true),
 		cel.DefaultUTCTimeZone(true),
-		cel.RegexProgramSizeLimit(maxRegexProgram),
-		cel.ASTValidators(
-			cel.ValidateDurationLiterals(), cel.ValidateTimestampLiterals(), cel.ValidateRegexLiterals(),
-		),
+		cel.ASTValidators(cel.ValidateDurationLiterals(), cel.ValidateTimestampLiterals()),
 		cel.OptionalTypes(),
 		ext.Strings(),
 		ext.Lists(ext.ListsMaxRangeSize(maxRangeSize)),
@@ -143,11 +140,12 @@ func newBase(clock func() time.Time, newID func() string) (*base, error) {
 		ext.Encoders(ext.EncodersVersion(0)),
 		ext.Regex(),
 		library(clock, newID),
+		matchDeclaration(),
 	)
 	if err != nil {
 		return nil, fmt.Errorf("expression environment: %w", err)
 	}
-	if env, err = env.Extend(guards(env)...); err != nil {
+	if env, err = env.Extend(append(guards(env), prices(env))...); err != nil {
 		return nil, fmt.Errorf("expression environment: guards: %w", err)
 	}
 	chk, err := checker.NewEnv(env.Container, env.CELTypeProvider(), checker.CrossTypeNumericComparisons(true))

@@ -48,6 +48,7 @@ func first(src string, problems []*common.Error) (*common.Error, int) {
 
 var (
 	unexpectedInput = regexp.MustCompile(`^(?:mismatched|extraneous) input '(.*?)'(?: expecting.*)?$`)
+	missingToken    = regexp.MustCompile(`^missing (.*) at '.*'$`)
 	unknownToken    = regexp.MustCompile(`^token recognition error at: '(.*)'$`)
 	noOverload      = regexp.MustCompile(`^found no matching overload for '(.*)' applied to '(.*)'$`)
 	noFields        = regexp.MustCompile(`^type '(.*)' does not support field selection$`)
@@ -60,8 +61,10 @@ func syntaxError(src string, problems []*common.Error) *Error {
 	problem, offset := first(src, problems)
 	message := strings.TrimPrefix(problem.Message, "Syntax error: ")
 	switch {
-	case strings.HasPrefix(message, "mismatched input '<EOF>'"), strings.HasPrefix(message, "extraneous input '<EOF>'"):
+	case strings.Contains(message, "'<EOF>'"):
 		message = "unexpected end of the expression"
+	case missingToken.MatchString(message):
+		message = missingToken.FindStringSubmatch(message)[1] + " is missing"
 	case unexpectedInput.MatchString(message):
 		message = "unexpected " + unexpectedInput.FindStringSubmatch(message)[1]
 	case unknownToken.MatchString(message):
@@ -100,10 +103,10 @@ func (e *Env) explain(src string, tree *ast.AST, nodes map[int64]ast.Expr, probl
 	case noFields.MatchString(problem.Message):
 		operand, _ := selection(node)
 		out.Offset = afterDot(src, offset)
-		out.Message = plain(fmt.Sprintf("%s is a %s, which has no fields",
+		out.Message = plain(fmt.Sprintf("%s is of type %s, which has no fields",
 			describe(operand), noFields.FindStringSubmatch(problem.Message)[1]))
 	case noRange.MatchString(problem.Message):
-		out.Message = plain(fmt.Sprintf("%s is a %s, which holds nothing to go through",
+		out.Message = plain(fmt.Sprintf("%s is of type %s, which holds nothing to go through",
 			describe(node), noRange.FindStringSubmatch(problem.Message)[1]))
 	}
 	return out
@@ -179,6 +182,7 @@ func selection(node ast.Expr) (operand ast.Expr, field string) {
 				return call.Args()[0], name
 			}
 		}
+	default:
 	}
 	return nil, ""
 }
@@ -232,7 +236,7 @@ func pathOf(e ast.Expr) string {
 }
 
 func overloadMessage(function, signature string) string {
-	name := function
+	name := strings.TrimPrefix(function, "@")
 	switch symbol, ok := operators.FindReverse(function); {
 	case function == operators.Index || function == operators.OptIndex:
 		name = "an index"
@@ -242,7 +246,7 @@ func overloadMessage(function, signature string) string {
 		name = "operator " + symbol
 	}
 	if target, args, ok := strings.Cut(signature, ".("); ok {
-		return fmt.Sprintf("%s on a %s does not take (%s", name, target, args)
+		return fmt.Sprintf("%s on %s does not take (%s", name, target, args)
 	}
 	return fmt.Sprintf("%s does not take %s", name, signature)
 }

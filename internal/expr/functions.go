@@ -6,7 +6,6 @@ package expr
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"time"
 
@@ -66,17 +65,9 @@ func library(clock func() time.Time, newID func() string) cel.EnvOption {
 }
 
 func parseJSON(v ref.Val) ref.Val {
-	text := textBytes(v)
-	if len(text) > MaxOutputBytes {
-		return types.WrapErr(safeError{errOutputTooLarge})
-	}
-	native, err := DecodeJSON(text, JSONLimits{})
+	native, err := DecodeJSON(textBytes(v), JSONLimits{})
 	if err != nil {
-		var bad *JSONError
-		if errors.As(err, &bad) {
-			return failure("json.parse: %w", bad)
-		}
-		return types.WrapErr(err)
+		return failure("json.parse: %w", err)
 	}
 	return types.DefaultTypeAdapter.NativeToValue(native)
 }
@@ -116,6 +107,18 @@ func encodeURL(v ref.Val) ref.Val {
 func hashSHA256(v ref.Val) ref.Val {
 	sum := sha256.Sum256(textBytes(v))
 	return types.String(hex.EncodeToString(sum[:]))
+}
+
+// textLength returns the length of a string or bytes value, and 0 for others.
+func textLength(v ref.Val) int {
+	switch v := v.(type) {
+	case types.String:
+		return len(v)
+	case types.Bytes:
+		return len(v)
+	default:
+		return 0
+	}
 }
 
 // textBytes returns the bytes of a string or bytes value.

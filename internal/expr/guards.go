@@ -34,22 +34,47 @@ var guarded = map[string]guard{
 	"string_format":                          formatSize,
 	"list_flatten":                           flattenSize,
 	"list_flatten_int":                       flattenSize,
-	"list_distinct":                          squareWork,
-	"list_hasOnly_list":                      pairWork,
-	"list_hasAny_list":                       pairWork,
-	"list_hasAll_list":                       pairWork,
-	"list_hasExactly_list":                   pairWork,
-	"list_sets_contains_list":                pairWork,
-	"list_sets_equivalent_list":              pairWork,
-	"list_sets_intersects_list":              pairWork,
-	"string_index_of_string":                 searchWork,
-	"string_index_of_string_int":             searchWork,
-	"string_last_index_of_string":            searchWork,
-	"string_last_index_of_string_int":        searchWork,
-	"regex_extract_string_string":            regexWork,
-	"regex_extractAll_string_string":         regexWork,
+	"list_distinct":                          affords("distinct"),
+	"list_hasOnly_list":                      affords("hasOnly"),
+	"list_hasAny_list":                       affords("hasAny"),
+	"list_hasAll_list":                       affords("hasAll"),
+	"list_hasExactly_list":                   affords("hasExactly"),
+	"list_sets_contains_list":                affords("sets.contains"),
+	"list_sets_equivalent_list":              affords("sets.equivalent"),
+	"list_sets_intersects_list":              affords("sets.intersects"),
+	"string_index_of_string":                 affords("indexOf"),
+	"string_index_of_string_int":             affords("indexOf"),
+	"string_last_index_of_string":            affords("lastIndexOf"),
+	"string_last_index_of_string_int":        affords("lastIndexOf"),
+	"regex_extract_string_string":            affords("regex.extract"),
+	"regex_extractAll_string_string":         affords("regex.extractAll"),
 	"regex_replace_string_string_string":     regexReplaceSize,
 	"regex_replace_string_string_string_int": regexReplaceSize,
+}
+
+// works is the work of calls that is a product of their arguments, in units of
+// cost, by function.
+var works = map[string]func(args []ref.Val) float64{
+	"distinct":         squareWork,
+	"hasOnly":          pairWork,
+	"hasAny":           pairWork,
+	"hasAll":           pairWork,
+	"hasExactly":       pairWork,
+	"sets.contains":    pairWork,
+	"sets.equivalent":  pairWork,
+	"sets.intersects":  pairWork,
+	"indexOf":          searchWork,
+	"lastIndexOf":      searchWork,
+	matchFunction:      matchWork,
+	"regex.extract":    regexWork,
+	"regex.extractAll": regexWork,
+	"regex.replace":    regexWork,
+}
+
+// affords guards a function by the work it has to do.
+func affords(function string) guard {
+	work := works[function]
+	return func(args []ref.Val) error { return affordable(work(args)) }
 }
 
 // guards returns options that put the guards in front of the functions of env.
@@ -190,7 +215,7 @@ func flatLength(v ref.Val, depth int) int {
 		return 1
 	}
 	if depth == 0 {
-		return listLength(list)
+		return length(list)
 	}
 	length := 0
 	for it := list.Iterator(); it.HasNext() == types.True && length <= CostLimit; {
@@ -199,37 +224,23 @@ func flatLength(v ref.Val, depth int) int {
 	return length
 }
 
-func listLength(v ref.Val) int {
-	if list, ok := v.(traits.Sizer); ok {
-		if size, ok := list.Size().(types.Int); ok {
-			return int(size)
-		}
-	}
-	return 0
+func squareWork(args []ref.Val) float64 {
+	n := float64(length(args[0]))
+	return n * n
 }
 
-func squareWork(args []ref.Val) error {
-	n := float64(listLength(args[0]))
-	return affordable(n * n)
+func pairWork(args []ref.Val) float64 {
+	return float64(length(args[0])) * float64(length(args[1]))
 }
 
-func pairWork(args []ref.Val) error {
-	return affordable(float64(listLength(args[0])) * float64(listLength(args[1])))
-}
-
-// searchWork bounds indexOf and lastIndexOf, which compare at every position;
-// comparing is cheap, so that a hundred comparisons count as one.
-func searchWork(args []ref.Val) error {
-	return affordable(float64(len(stringArg(args, 0))) * float64(len(stringArg(args, 1))) / 100)
-}
-
-// regexWork is the price that CEL itself puts on a match.
-func regexWork(args []ref.Val) error {
-	return affordable(float64(len(stringArg(args, 0))) / 10 * float64(len(stringArg(args, 1))) / 4)
+// searchWork is that of indexOf and lastIndexOf, which compare at every
+// position; comparing is cheap, so that a hundred comparisons count as one.
+func searchWork(args []ref.Val) float64 {
+	return float64(textLength(args[0])) * float64(textLength(args[1])) / 100
 }
 
 func regexReplaceSize(args []ref.Val) error {
-	if err := regexWork(args); err != nil {
+	if err := affordable(regexWork(args)); err != nil {
 		return err
 	}
 	s, pattern, replacement := stringArg(args, 0), stringArg(args, 1), stringArg(args, 2)

@@ -225,7 +225,7 @@ func (d *jsonDecoder) number() (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if integral {
+	if integral && literal != "-0" { // Only a float64 knows a negative zero.
 		if n, err := strconv.ParseInt(literal, 10, 64); err == nil {
 			return n, nil
 		}

@@ -108,20 +108,27 @@ func expressionEnd(src string, pos int) int {
 			}
 			pos += newline + 1
 		case isWordByte(c):
-			start := pos
-			for pos < len(src) && isWordByte(src[pos]) {
-				pos++
-			}
-			if pos < len(src) && (src[pos] == '"' || src[pos] == '\'') {
-				if pos = stringEnd(src, pos, isRawPrefix(src[start:pos])); pos < 0 {
-					return -1
-				}
+			if pos = wordEnd(src, pos); pos < 0 {
+				return -1
 			}
 		default:
 			pos++
 		}
 	}
 	return -1
+}
+
+// wordEnd returns the offset behind the word at pos and the string that it may
+// be the prefix of, or -1 when that string is not closed.
+func wordEnd(src string, pos int) int {
+	start := pos
+	for pos < len(src) && isWordByte(src[pos]) {
+		pos++
+	}
+	if pos < len(src) && (src[pos] == '"' || src[pos] == '\'') {
+		return stringEnd(src, pos, isRawPrefix(src[start:pos]))
+	}
+	return pos
 }
 
 // isWordByte reports whether c can be part of an identifier or number.

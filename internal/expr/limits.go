@@ -33,12 +33,17 @@ const (
 	maxRenderDepth = 512
 
 	// interruptFrequency is the number of loop iterations between two looks at
-	// the deadline.
-	interruptFrequency = 64
+	// the deadline: one iteration can be as slow as a call may be, and looking is
+	// cheap.
+	interruptFrequency = 1
 
 	// maxPlainConcats is how many + an expression may hold before it counts as
 	// one whose result can outgrow its input.
 	maxPlainConcats = 16
+
+	// maxPlainCalls is how many calls and operators an expression may hold before
+	// it counts as one that can take long.
+	maxPlainCalls = 200
 
 	// maxRangeSize bounds lists.range, which allocates before its cost is known.
 	maxRangeSize = 100_000

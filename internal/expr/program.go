@@ -6,6 +6,7 @@ package expr
 import (
 	"context"
 	"slices"
+	"strings"
 	"time"
 
 	"cel.dev/cel-go/cel"
@@ -39,7 +40,7 @@ type program struct {
 	offset int
 	refs   []string
 	result *cel.Type
-	// limit is the time it may take; 0 where it cannot take long.
+	// limit is the time it may take; 0 where it does not loop.
 	limit time.Duration
 }
 
@@ -71,9 +72,14 @@ func (e *Env) plan(src string, offset int, checked *ast.AST) (*program, *Error) 
 		result: checked.GetType(checked.Expr().ID()),
 	}
 	options := []cel.ProgramOption{cel.EvalOptions(cel.OptOptimize)}
-	if !isPlain(checked.Expr()) {
+	loops, plain := nature(checked.Expr())
+	if loops {
+		// Only loops look at the deadline.
 		p.limit = e.deadline
-		options = append(options, cel.CostLimit(CostLimit), cel.InterruptCheckFrequency(interruptFrequency))
+		options = append(options, cel.InterruptCheckFrequency(interruptFrequency))
+	}
+	if loops || !plain {
+		options = append(options, cel.CostLimit(CostLimit), cel.CostTracking(priceList{}), cel.OptimizeRegex(compiledMatch))
 	}
 	var err error
 	if p.run, err = e.base.env.PlanProgram(checked, options...); err != nil {
@@ -104,22 +110,26 @@ var plainFunctions = map[string]bool{
 	"json.parse": true, "json.encode": true, "url.encode": true, "sha256": true, "uuid": true, "now": true,
 }
 
-// isPlain reports whether an expression can be run without limits.
-func isPlain(e ast.Expr) bool {
-	plainSoFar, concats := true, 0
+// nature reports whether an expression loops, and whether all else in it can be
+// run without limits.
+func nature(e ast.Expr) (loops, plain bool) {
+	plain = true
+	concats, calls := 0, 0
 	ast.PostOrderVisit(e, ast.NewExprVisitor(func(e ast.Expr) {
 		switch e.Kind() {
 		case ast.ComprehensionKind:
-			plainSoFar = false
+			loops = true
 		case ast.CallKind:
 			name := e.AsCall().FunctionName()
-			plainSoFar = plainSoFar && plainFunctions[name]
+			plain = plain && plainFunctions[name]
+			calls++
 			if name == operators.Add {
 				concats++
 			}
+		default:
 		}
 	}))
-	return plainSoFar && concats <= maxPlainConcats
+	return loops, plain && concats <= maxPlainConcats && calls <= maxPlainCalls
 }
 
 // eval runs the program.
@@ -161,18 +171,28 @@ func references(e ast.Expr) []string {
 	return slices.Clip(slices.Compact(out))
 }
 
+// variable returns the name of a variable of the Env, as opposed to one that a
+// loop declares. A leading dot tells the first from the second where a loop
+// uses the same name.
+func variable(e ast.Expr, local []string) (string, bool) {
+	if e.Kind() != ast.IdentKind || slices.Contains(local, e.AsIdent()) {
+		return "", false
+	}
+	return strings.TrimPrefix(e.AsIdent(), "."), true
+}
+
 // collect appends the references in e to out; local are the variables that
 // loops around it declare.
 func collect(e ast.Expr, local []string, out *[]string) {
 	switch e.Kind() {
 	case ast.IdentKind:
-		if !slices.Contains(local, e.AsIdent()) {
-			*out = append(*out, e.AsIdent())
+		if name, ok := variable(e, local); ok {
+			*out = append(*out, name)
 		}
 	case ast.SelectKind, ast.CallKind:
 		if operand, field := selection(e); operand != nil {
-			if operand.Kind() == ast.IdentKind && !slices.Contains(local, operand.AsIdent()) {
-				*out = append(*out, operand.AsIdent()+"."+field)
+			if name, ok := variable(operand, local); ok {
+				*out = append(*out, name+"."+field)
 			} else {
 				collect(operand, local, out)
 			}
@@ -205,5 +225,6 @@ func collect(e ast.Expr, local []string, out *[]string) {
 		collect(c.LoopCondition(), inner, out)
 		collect(c.LoopStep(), inner, out)
 		collect(c.Result(), append(slices.Clone(local), c.AccuVar()), out)
+	default:
 	}
 }

@@ -4,6 +4,7 @@
 package expr
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -111,10 +112,5 @@ func holdsObject(t *cel.Type) bool {
 	if t.Kind() == types.StructKind && strings.HasPrefix(t.TypeName(), objectPrefix) {
 		return true
 	}
-	for _, parameter := range t.Parameters() {
-		if holdsObject(parameter) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(t.Parameters(), holdsObject)
 }

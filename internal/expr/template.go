@@ -100,7 +100,7 @@ func (e *Env) Condition(src string) (*Template, error) {
 	if !p.isBool() {
 		return nil, &Error{
 			Offset:  len("${"),
-			Message: plain("a condition must be true or false, and this is a " + p.result.String()),
+			Message: plain("a condition must be true or false, not of type " + p.result.String()),
 		}
 	}
 	return t, nil

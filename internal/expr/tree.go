@@ -29,8 +29,7 @@ func (e *Env) Tree(raw []byte) (*Tree, error) {
 	if err == nil {
 		err = r.decoder.end()
 	}
-	var bad *JSONError
-	if errors.As(err, &bad) {
+	if bad, ok := errors.AsType[*JSONError](err); ok {
 		return nil, &Error{Offset: bad.Offset, Message: "not valid JSON: " + bad.Message}
 	}
 	if err != nil {
@@ -97,8 +96,7 @@ type templateNode struct {
 
 // located adds the path of the node to an error.
 func (n *templateNode) located(err error) error {
-	var bad *EvalError
-	if errors.As(err, &bad) {
+	if bad, ok := errors.AsType[*EvalError](err); ok {
 		bad.Path = n.path
 	}
 	return err
@@ -281,7 +279,6 @@ func (r *treeReader) template(path, text string) (node, error) {
 func (r *treeReader) object(path string, depth int) (node, error) {
 	n := &objectNode{}
 	seen := map[string]struct{}{}
-	static := true
 	err := r.decoder.members(depth, func(name string, offset int) error {
 		if _, twice := seen[name]; twice {
 			return r.decoder.fail(offset, "this name occurs twice in the object")
@@ -291,9 +288,6 @@ func (r *treeReader) object(path string, depth int) (node, error) {
 		if err != nil {
 			return err
 		}
-		if _, ok := value.(*staticNode); !ok {
-			static = false
-		}
 		lead := append(appendJSONString([]byte{','}, name), ':')
 		n.members = append(n.members, member{name: name, lead: lead, value: value})
 		return nil
@@ -301,22 +295,15 @@ func (r *treeReader) object(path string, depth int) (node, error) {
 	if err != nil {
 		return nil, err
 	}
-	if static {
-		return foldStatic(n)
-	}
-	return n, nil
+	return n.fold(), nil
 }
 
 func (r *treeReader) list(path string, depth int) (node, error) {
 	n := &listNode{}
-	static := true
 	err := r.decoder.elements(depth, func() error {
 		value, err := r.value(path+"["+strconv.Itoa(len(n.elements))+"]", depth)
 		if err != nil {
 			return err
-		}
-		if _, ok := value.(*staticNode); !ok {
-			static = false
 		}
 		n.elements = append(n.elements, value)
 		return nil
@@ -324,24 +311,47 @@ func (r *treeReader) list(path string, depth int) (node, error) {
 	if err != nil {
 		return nil, err
 	}
-	if static {
-		return foldStatic(n)
-	}
-	return n, nil
+	return n.fold(), nil
 }
 
-// foldStatic renders a node that holds no expression once and for all.
-func foldStatic(n node) (node, error) {
-	ctx := context.Background()
-	v, _, err := n.native(ctx, nil)
-	if err != nil {
-		return nil, err
+// fold renders an object that holds no expression once and for all.
+func (n *objectNode) fold() node {
+	value, json := make(map[string]any, len(n.members)), []byte{'{'}
+	for _, m := range n.members {
+		static, ok := m.value.(*staticNode)
+		if !ok {
+			return n
+		}
+		value[m.name] = static.value
+		json = append(append(json, m.lead[leadStart(len(json)):]...), static.json...)
 	}
-	w := newJSONWriter(nil)
-	if _, err := n.appendJSON(ctx, &w, nil, nil); err != nil {
-		return nil, err
+	return &staticNode{value: value, json: slices.Clip(append(json, '}'))}
+}
+
+// leadStart is where the lead of a member starts: without its comma directly
+// behind the opening brace.
+func leadStart(written int) int {
+	if written == len("{") {
+		return len(",")
 	}
-	return &staticNode{value: v, json: slices.Clip(w.buf)}, nil
+	return 0
+}
+
+// fold renders a list that holds no expression once and for all.
+func (n *listNode) fold() node {
+	value, json := make([]any, 0, len(n.elements)), []byte{'['}
+	for i, element := range n.elements {
+		static, ok := element.(*staticNode)
+		if !ok {
+			return n
+		}
+		if i > 0 {
+			json = append(json, ',')
+		}
+		value = append(value, static.value)
+		json = append(json, static.json...)
+	}
+	return &staticNode{value: value, json: slices.Clip(append(json, ']'))}
 }
 
 func childPath(path, name string) string {
