@@ -72,13 +72,13 @@ func (e *Env) plan(src string, offset int, checked *ast.AST) (*program, *Error) 
 		result: checked.GetType(checked.Expr().ID()),
 	}
 	options := []cel.ProgramOption{cel.EvalOptions(cel.OptOptimize)}
-	loops, plain := nature(checked.Expr())
+	loops, harmless := nature(checked.Expr())
 	if loops {
 		// Only loops look at the deadline.
 		p.limit = e.deadline
 		options = append(options, cel.InterruptCheckFrequency(interruptFrequency))
 	}
-	if loops || !plain {
+	if loops || !harmless {
 		options = append(options, cel.CostLimit(CostLimit), cel.CostTracking(priceList{}), cel.OptimizeRegex(compiledMatch))
 	}
 	var err error
@@ -112,8 +112,8 @@ var plainFunctions = map[string]bool{
 
 // nature reports whether an expression loops, and whether all else in it can be
 // run without limits.
-func nature(e ast.Expr) (loops, plain bool) {
-	plain = true
+func nature(e ast.Expr) (loops, harmless bool) {
+	harmless = true
 	concats, calls := 0, 0
 	ast.PostOrderVisit(e, ast.NewExprVisitor(func(e ast.Expr) {
 		switch e.Kind() {
@@ -121,7 +121,7 @@ func nature(e ast.Expr) (loops, plain bool) {
 			loops = true
 		case ast.CallKind:
 			name := e.AsCall().FunctionName()
-			plain = plain && plainFunctions[name]
+			harmless = harmless && plainFunctions[name]
 			calls++
 			if name == operators.Add {
 				concats++
@@ -129,7 +129,7 @@ func nature(e ast.Expr) (loops, plain bool) {
 		default:
 		}
 	}))
-	return loops, plain && concats <= maxPlainConcats && calls <= maxPlainCalls
+	return loops, harmless && concats <= maxPlainConcats && calls <= maxPlainCalls
 }
 
 // eval runs the program.
