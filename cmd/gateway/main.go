@@ -1,0 +1,133 @@
+// Copyright The Headgate Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Command gateway receives webhooks and runs the flows that the controller has
+// put on the bus. It has no Kubernetes credentials and needs none.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/netip"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+
+	"github.com/spf13/pflag"
+
+	"github.com/headgate-io/headgate/internal/bus"
+	"github.com/headgate-io/headgate/internal/gateway"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	// The first signal asks for a drain; the second one ends the process.
+	context.AfterFunc(ctx, stop)
+	err := run(ctx, os.Args[1:], os.Stderr)
+	stop()
+	if errors.Is(err, pflag.ErrHelp) {
+		return
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "gateway:", err)
+		os.Exit(1)
+	}
+}
+
+// run serves until ctx is done and has drained.
+func run(ctx context.Context, args []string, stderr io.Writer) error {
+	opts, err := parse(args, stderr)
+	if err != nil {
+		return err
+	}
+	g, err := gateway.New(opts)
+	if err != nil {
+		return err
+	}
+	return g.Run(ctx)
+}
+
+// parse turns flags into options. What is logged goes to stderr.
+func parse(args []string, stderr io.Writer) (gateway.Options, error) {
+	var opts gateway.Options
+	var allow, deny []string
+	var level slog.Level
+	var format string
+	hostname, _ := os.Hostname() // a replica without a name is refused below
+
+	flags := pflag.NewFlagSet("gateway", pflag.ContinueOnError)
+	flags.SetOutput(stderr)
+	flags.StringVar(&opts.ListenAddress, "listen-address", gateway.DefaultListenAddress, "where webhooks come in")
+	flags.StringVar(&opts.AdminAddress, "admin-address", gateway.DefaultAdminAddress, "where /healthz, /readyz, /metrics and /version are served")
+	flags.StringVar(&opts.BusDir, "bus-dir", "", "the folder in which the bus Secret is mounted")
+	flags.StringVar(&opts.StoreDir, "store-dir", "", "the folder of the embedded bus")
+	flags.Int64Var(&opts.StoreMaxSize, "store-max-size", bus.DefaultMaxStore, "the most bytes that the embedded bus stores; keep it below the size of the volume")
+	flags.StringVar(&opts.BusListenAddress, "bus-listen-address", gateway.DefaultBusListenAddress, "where the embedded bus listens for the controller and other gateways")
+	flags.StringVar(&opts.BusURL, "bus-url", "", "use the bus at this address (tls://host:port) instead of embedding one")
+	flags.StringVar(&opts.Replica, "replica", hostname, "the name of this replica; it must be unique and stay over restarts")
+	flags.StringSliceVar(&allow, "allow-cidrs", nil, "networks that flows may call although they are private or local")
+	flags.StringSliceVar(&deny, "deny-cidrs", nil, "networks that flows must not call, whatever else is allowed")
+	flags.DurationVar(&opts.DrainDelay, "drain-delay", gateway.DefaultDrainDelay, "how long webhooks are still taken after the signal to stop, while readiness says no")
+	flags.DurationVar(&opts.DrainTimeout, "drain-timeout", gateway.DefaultDrainTimeout, "how long requests that are under way have after that")
+	flags.TextVar(&level, "log-level", slog.LevelInfo, "debug, info, warn or error")
+	flags.StringVar(&format, "log-format", "json", "json or text")
+	if err := flags.Parse(args); err != nil {
+		return opts, err
+	}
+	if flags.NArg() > 0 {
+		return opts, fmt.Errorf("unexpected argument %q", flags.Arg(0))
+	}
+
+	var err error
+	if opts.Logger, err = newLogger(stderr, format, level); err != nil {
+		return opts, err
+	}
+	if opts.AllowCIDRs, err = prefixes("allow-cidrs", allow); err != nil {
+		return opts, err
+	}
+	if opts.DenyCIDRs, err = prefixes("deny-cidrs", deny); err != nil {
+		return opts, err
+	}
+	// On the command line zero means zero, not the default.
+	if opts.DrainDelay == 0 {
+		opts.DrainDelay = -1
+	}
+	opts.Version = version()
+	return opts, nil
+}
+
+func newLogger(w io.Writer, format string, level slog.Level) (*slog.Logger, error) {
+	options := &slog.HandlerOptions{Level: level}
+	switch format {
+	case "json":
+		return slog.New(slog.NewJSONHandler(w, options)), nil
+	case "text":
+		return slog.New(slog.NewTextHandler(w, options)), nil
+	default:
+		return nil, fmt.Errorf("log-format: %q is neither json nor text", format)
+	}
+}
+
+func prefixes(flag string, texts []string) ([]netip.Prefix, error) {
+	out := make([]netip.Prefix, 0, len(texts))
+	for _, text := range texts {
+		prefix, err := netip.ParsePrefix(text)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", flag, err)
+		}
+		out = append(out, prefix)
+	}
+	return out, nil
+}
+
+// version is that of the module, or "(devel)" for a build from a working copy.
+func version() string {
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "(devel)"
+}

@@ -1,0 +1,165 @@
+// Copyright The Headgate Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package gateway
+
+import (
+	"errors"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/headgate-io/headgate/internal/auth"
+)
+
+// hookPrefix is where every webhook is served.
+const hookPrefix = "/hook/"
+
+// splitPath returns namespace and path of a hook. The path must be in the one
+// form that the whole way of a request agrees on; nil, false says that it is
+// not, and nothing is normalized: two readers that normalize differently are how
+// checks are passed by.
+func splitPath(u *url.URL) (key routeKey, p *problem) {
+	escaped := u.EscapedPath()
+	if !canonical(escaped, u.Path) {
+		return routeKey{}, &problemBadPath
+	}
+	rest, ok := strings.CutPrefix(u.Path, hookPrefix)
+	if !ok {
+		return routeKey{}, &problemUnknownHook
+	}
+	namespace, path, ok := strings.Cut(rest, "/")
+	if !ok || namespace == "" || path == "" {
+		return routeKey{}, &problemUnknownHook
+	}
+	return routeKey{namespace: namespace, path: path}, nil
+}
+
+// canonical tells whether a path has one reading only: no encoded separator or
+// dot, no empty, "." or ".." segment, no parameter, no backslash, no control
+// character.
+func canonical(escaped, decoded string) bool {
+	if decoded == "" || decoded[0] != '/' {
+		return false
+	}
+	for i := range len(decoded) {
+		switch c := decoded[i]; {
+		case c < ' ', c == 0x7f, c == '\\', c == ';':
+			return false
+		case c == '/' && i+1 < len(decoded) && decoded[i+1] == '/':
+			return false
+		}
+	}
+	if strings.Contains(decoded, "/.") {
+		for segment := range strings.SplitSeq(decoded, "/") {
+			if segment == "." || segment == ".." {
+				return false
+			}
+		}
+	}
+	return !hasEncodedSeparator(escaped)
+}
+
+// hasEncodedSeparator looks for %2f, %2e, %5c and %25 (which would make another
+// of them when decoded twice).
+func hasEncodedSeparator(escaped string) bool {
+	for {
+		_, rest, found := strings.Cut(escaped, "%")
+		if !found {
+			return false
+		}
+		if len(rest) >= 2 {
+			switch strings.ToLower(rest[:2]) {
+			case "2f", "2e", "5c", "25":
+				return true
+			}
+		}
+		escaped = rest
+	}
+}
+
+// admit finds the route of a request and lets the caller in, or returns what to
+// answer. It does not touch the body.
+func (h *handler) admit(x *exchange) *problem {
+	key, p := splitPath(x.r.URL)
+	if p != nil {
+		return p
+	}
+	current := h.snapshot.Load()
+	if current == nil {
+		return &problemStarting
+	}
+	if x.route = current.lookup(key); x.route == nil {
+		return &problemUnknownHook
+	}
+	x.runID = h.newRunID()
+	x.w.Header().Set(headerRunID, x.runID)
+	switch {
+	case x.route.program.Suspend:
+		return &problemSuspended
+	case x.route.unavailable != "":
+		return &problemUnavailable
+	case !x.route.allows(x.r.Method):
+		x.w.Header().Set("Allow", x.route.allow)
+		return &problemMethod
+	}
+	var err error
+	if x.query, err = url.ParseQuery(x.r.URL.RawQuery); err != nil {
+		return &problemBadQuery
+	}
+	return h.authenticate(x)
+}
+
+// authenticate tries the credentials of the flow; any admits. Whatever is wrong,
+// the answer is the same.
+func (h *handler) authenticate(x *exchange) *problem {
+	in := auth.Inbound{Header: x.r.Header, Query: x.query}
+	reason := auth.Missing
+	for i := range x.route.credentials {
+		c := &x.route.credentials[i]
+		identity, err := c.verifier.Verify(&in)
+		if err == nil {
+			x.credential, x.subject, x.auth = c.ref, identity.Subject, authOK
+			if uses := x.route.keyUses[c.ref]; uses != nil {
+				uses.used(identity.Key, x.started)
+			}
+			return nil
+		}
+		reason = worse(reason, err)
+	}
+	x.auth = string(reason)
+	h.metrics.refusedCaller(reason)
+	if x.route.challenge != "" {
+		x.w.Header().Set("WWW-Authenticate", x.route.challenge)
+	}
+	return &problemUnauthorized
+}
+
+// worse returns the reason that tells an operator more about a request that
+// several credentials have refused: one that found something over one that did
+// not.
+func worse(reason auth.Reason, err error) auth.Reason {
+	var failure *auth.Failure
+	if !errors.As(err, &failure) {
+		return reason
+	}
+	rank := func(r auth.Reason) int {
+		switch r {
+		case auth.Mismatch:
+			return 3
+		case auth.Malformed:
+			return 2
+		case auth.Ambiguous:
+			return 1
+		default:
+			return 0
+		}
+	}
+	if rank(failure.Reason) > rank(reason) {
+		return failure.Reason
+	}
+	return reason
+}
+
+// hasBody tells whether the request announces a body.
+func hasBody(r *http.Request) bool { return r.ContentLength != 0 }

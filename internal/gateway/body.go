@@ -1,0 +1,165 @@
+// Copyright The Headgate Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package gateway
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"sync/atomic"
+
+	"github.com/headgate-io/headgate/internal/expr"
+)
+
+// budget bounds the bytes that all bodies together take.
+type budget struct {
+	limit int64
+	used  atomic.Int64
+}
+
+func (b *budget) take(n int64) bool {
+	if b.used.Add(n) > b.limit {
+		b.used.Add(-n)
+		return false
+	}
+	return true
+}
+
+func (b *budget) give(n int64) { b.used.Add(-n) }
+
+// readBody reads and decodes the body of an admitted request.
+func (h *handler) readBody(x *exchange) *problem {
+	if p := checkCoding(x.r); p != nil {
+		return p
+	}
+	contentType := x.r.Header.Get("Content-Type")
+	if !hasBody(x.r) && (contentType == "" || !carriesBody(x.r.Method)) {
+		return nil
+	}
+	limit := x.route.program.Webhook.MaxBodySize
+	if x.r.ContentLength > limit {
+		return tooLarge(limit)
+	}
+	if contentType != "" && !isJSON(contentType) {
+		return &problemMediaType
+	}
+	if p := h.readRaw(x, limit); p != nil {
+		return p
+	}
+	if contentType == "" {
+		if len(x.raw) == 0 {
+			return nil
+		}
+		return &problemMediaType
+	}
+	body, err := expr.DecodeJSON(x.raw, expr.JSONLimits{})
+	if err != nil {
+		return new(problemBadJSON.because(jsonDetail(err)))
+	}
+	x.body = body
+	return nil
+}
+
+func tooLarge(limit int64) *problem {
+	return new(problemTooLarge.because(fmt.Sprintf("at most %d bytes are taken", limit)))
+}
+
+// carriesBody tells whether a content type without a body is a mistake: many
+// clients send one with every GET.
+func carriesBody(method string) bool {
+	return method != http.MethodGet && method != http.MethodHead && method != http.MethodDelete && method != http.MethodOptions
+}
+
+// checkCoding refuses compressed bodies: a small one can be a huge one.
+func checkCoding(r *http.Request) *problem {
+	for _, coding := range r.Header["Content-Encoding"] {
+		if coding != "" && !strings.EqualFold(coding, "identity") {
+			return &problemEncoding
+		}
+	}
+	return nil
+}
+
+// isJSON accepts application/json and structured syntaxes on top of it (RFC
+// 6839), in UTF-8 only (RFC 8259 section 8.1).
+func isJSON(contentType string) bool {
+	if contentType == "application/json" {
+		return true
+	}
+	mediaType, params, err := mime.ParseMediaType(contentType)
+	if err != nil {
+		return false
+	}
+	if charset, ok := params["charset"]; ok && !strings.EqualFold(charset, "utf-8") {
+		return false
+	}
+	return mediaType == "application/json" || strings.HasPrefix(mediaType, "application/") && strings.HasSuffix(mediaType, "+json")
+}
+
+// readRaw reads the body as it is. Memory is taken from the budget as bytes
+// arrive, not on the word of the sender.
+func (h *handler) readRaw(x *exchange, limit int64) *problem {
+	size := int64(firstChunkedBytes)
+	if x.r.ContentLength >= 0 {
+		size = min(x.r.ContentLength, firstReadBytes)
+	}
+	if !h.takeBody(x, size) {
+		return &problemBusy
+	}
+	body := http.MaxBytesReader(x.w, x.r.Body, limit)
+	buf := make([]byte, 0, size)
+	for {
+		if len(buf) == cap(buf) {
+			more := max(int64(cap(buf)), firstChunkedBytes)
+			if !h.takeBody(x, more) {
+				return &problemBusy
+			}
+			buf = slices.Grow(buf, int(more))
+		}
+		n, err := body.Read(buf[len(buf):cap(buf)])
+		buf = buf[:len(buf)+n]
+		if errors.Is(err, io.EOF) {
+			x.raw = buf
+			return nil
+		}
+		if err != nil {
+			return readProblem(err, limit)
+		}
+	}
+}
+
+func (h *handler) takeBody(x *exchange, n int64) bool {
+	if !h.bodies.take(n) {
+		return false
+	}
+	x.held += n
+	return true
+}
+
+func readProblem(err error, limit int64) *problem {
+	var large *http.MaxBytesError
+	var network net.Error
+	switch {
+	case errors.As(err, &large):
+		return tooLarge(limit)
+	case errors.As(err, &network) && network.Timeout():
+		return &problemSlowBody
+	default:
+		return &problemBrokenBody
+	}
+}
+
+// jsonDetail says where the text is wrong and never quotes it.
+func jsonDetail(err error) string {
+	var bad *expr.JSONError
+	if !errors.As(err, &bad) {
+		return ""
+	}
+	return fmt.Sprintf("at byte %d: %s", bad.Offset, bad.Message)
+}

@@ -1,0 +1,199 @@
+// Copyright The Headgate Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"k8s.io/utils/clock"
+
+	"github.com/headgate-io/headgate/internal/bus"
+)
+
+// runBus runs the bus and everything that lives on it, until ctx is done; then
+// it says farewell before the bus goes.
+func (g *Gateway) runBus(ctx context.Context) error {
+	material, err := g.awaitMaterial(ctx)
+	if err != nil {
+		return nil //nolint:nilerr // ctx has ended while there was nothing to run yet
+	}
+	if g.opts.BusURL != "" {
+		return g.useBus(ctx, bus.ClientOptions{URL: g.opts.BusURL, Material: material})
+	}
+	server, err := bus.NewServer(bus.ServerOptions{
+		Name:     g.opts.Replica,
+		StoreDir: g.opts.StoreDir,
+		Listen:   g.opts.BusListenAddress,
+		Material: material,
+		CertDir:  g.opts.BusDir,
+		MaxStore: g.opts.StoreMaxSize,
+		Logger:   g.log,
+	})
+	if err != nil {
+		return err
+	}
+	// The server outlives ctx: the last reports are written to it.
+	group, failed := errgroup.WithContext(context.WithoutCancel(ctx))
+	serving, stopServer := context.WithCancel(failed)
+	group.Go(func() error {
+		if err := server.Start(serving); err != nil {
+			return err
+		}
+		if ctx.Err() == nil {
+			return errors.New("bus server: stopped before the gateway")
+		}
+		return nil
+	})
+	group.Go(func() error {
+		defer stopServer()
+		using, cancel := withEither(ctx, failed)
+		defer cancel()
+		g.wait("recovering the store of the bus")
+		select {
+		case <-server.Ready():
+		case <-using.Done():
+			return nil
+		}
+		g.busAddr.Store(new(server.Addr()))
+		return g.useBus(using, bus.ClientOptions{Server: server, Material: material})
+	})
+	return group.Wait()
+}
+
+// withEither returns ctx that also ends with other.
+func withEither(ctx, other context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(other, cancel)
+	return ctx, func() {
+		stop()
+		cancel()
+	}
+}
+
+// awaitMaterial reads the bus Secret, and waits for it while it is not there or
+// not complete: it is mounted when the controller has made it.
+func (g *Gateway) awaitMaterial(ctx context.Context) (bus.Material, error) {
+	ticker := time.NewTicker(materialPoll)
+	defer ticker.Stop()
+	said := ""
+	for {
+		material, err := bus.ReadDir(g.opts.BusDir)
+		if err == nil {
+			return material, nil
+		}
+		if err.Error() != said {
+			said = err.Error()
+			g.wait("waiting for the bus Secret: " + said)
+			g.log.Warn("Waiting for the bus Secret", "dir", g.opts.BusDir, "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return bus.Material{}, fmt.Errorf("wait for the bus Secret: %w", ctx.Err())
+		case <-ticker.C:
+		}
+	}
+}
+
+// useBus connects and follows programs, beats and reports until ctx is done.
+func (g *Gateway) useBus(ctx context.Context, o bus.ClientOptions) error {
+	o.Role, o.Name, o.Logger = bus.RoleGateway, g.opts.Replica, g.log
+	client, err := bus.Connect(ctx, o)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return err
+	}
+	defer client.Close()
+	g.client.Store(client)
+
+	group, done := errgroup.WithContext(ctx)
+	group.Go(func() error { return client.Programs().Watch(done, g.queue.add) })
+	group.Go(func() error { g.applyUntil(done); return nil })
+	group.Go(func() error {
+		if client.WaitBuckets(done) == nil {
+			beatUntil(done, g.status, client.Gateways(), clock.RealClock{}.NewTicker(g.beatInterval), g.log)
+		}
+		return nil
+	})
+	group.Go(func() error {
+		if client.WaitBuckets(done) == nil {
+			g.reportUntil(done, client.Reports())
+		}
+		return nil
+	})
+	err = group.Wait()
+	g.farewell(context.WithoutCancel(ctx), client)
+	return err
+}
+
+// applyUntil turns what the watch delivers into snapshots until ctx is done.
+func (g *Gateway) applyUntil(ctx context.Context) {
+	table := newTable(&linker{runner: g.runner, reports: g.reports, metrics: g.metrics}, g.log)
+	current, synced := new(snapshot), false
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-g.queue.wake:
+		}
+		b := g.queue.take()
+		table.apply(b)
+		if b.reset {
+			g.reports.rewrite()
+		}
+		// The first snapshot is complete: before it, nobody can tell an unknown
+		// hook from one that was not read yet.
+		if synced = synced || b.synced; synced {
+			if next := table.commit(current); next != current || g.handler.snapshot.Load() == nil {
+				current = next
+				g.handler.snapshot.Store(next)
+			}
+		}
+		refused := table.refusals()
+		g.status.set(b, refused, len(table.entries))
+		g.metrics.flows.Set(float64(len(table.entries)))
+		g.metrics.refused.Set(float64(len(refused)))
+		g.metrics.revision.Set(float64(b.revision))
+		g.log.Debug("Applied programs", "changes", len(b.updates), "revision", b.revision, "synced", b.synced, "flows", len(table.entries))
+	}
+}
+
+// reportUntil writes reports every few seconds until ctx is done.
+func (g *Gateway) reportUntil(ctx context.Context, store reportStore) {
+	ticker := time.NewTicker(g.reportInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		// What fails, and what is left, has its turn with the next tick.
+		_ = g.reports.flush(ctx, store, maxReports)
+	}
+}
+
+// farewell writes what is left to report and takes the heartbeat back.
+func (g *Gateway) farewell(ctx context.Context, client *bus.Client) {
+	ctx, cancel := context.WithTimeout(ctx, farewellTimeout)
+	defer cancel()
+	for {
+		err := g.reports.flush(ctx, client.Reports(), maxReports)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, errReportsLeft) {
+			g.log.Warn("The last reports could not be written", "error", err)
+			break
+		}
+	}
+	if err := client.Gateways().Leave(ctx, g.opts.Replica); err != nil {
+		g.log.Warn("The heartbeat could not be taken back, it will expire", "error", err)
+	}
+}

@@ -1,0 +1,200 @@
+// Copyright The Headgate Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/headgate-io/headgate/internal/bus"
+	"github.com/headgate-io/headgate/internal/runner"
+)
+
+// Gateway is one replica. Make it with New and run it once with Run.
+type Gateway struct {
+	opts    Options
+	log     *slog.Logger
+	runner  *runner.Runner
+	metrics *metrics
+	handler *handler
+	reports *reporter
+	status  *status
+	queue   *queue
+
+	// client is set once the bus can be used.
+	client atomic.Pointer[bus.Client]
+	// phase is what Run is waiting for before that.
+	phase atomic.Pointer[string]
+
+	// listening is closed when the addresses below are set, except that of the
+	// bus.
+	listening           chan struct{}
+	hookAddr, adminAddr net.Addr
+	busAddr             atomic.Pointer[string]
+
+	// reportInterval and beatInterval are constants but for tests.
+	reportInterval, beatInterval time.Duration
+}
+
+// New checks the options; it opens nothing.
+func New(o Options) (*Gateway, error) {
+	o.setDefaults()
+	if err := o.validate(); err != nil {
+		return nil, fmt.Errorf("gateway: %w", err)
+	}
+	g := &Gateway{
+		opts:           o,
+		log:            o.Logger,
+		reports:        newReporter(o.Replica, o.Logger),
+		status:         newStatus(o.Replica, o.Version, o.Clock.Now().UTC()),
+		queue:          newQueue(),
+		listening:      make(chan struct{}),
+		reportInterval: reportInterval,
+		beatInterval:   bus.HeartbeatInterval,
+	}
+	g.wait("starting")
+	limits := defaultLimits()
+	g.handler = &handler{
+		bodies:   budget{limit: limits.bodyBytes},
+		log:      o.Logger,
+		clock:    o.Clock,
+		newRunID: o.NewRunID,
+		limits:   limits,
+	}
+	g.metrics = newMetrics(o.Version, o.Logger,
+		func() float64 { return float64(g.handler.bodies.used.Load()) },
+		func() float64 {
+			if client := g.client.Load(); client != nil && client.Connected() {
+				return 1
+			}
+			return 0
+		})
+	g.handler.metrics = g.metrics
+	g.runner = runner.New(runner.Options{
+		AllowCIDRs: o.AllowCIDRs,
+		DenyCIDRs:  o.DenyCIDRs,
+		Clock:      o.Clock,
+		Logger:     o.Logger,
+		UserAgent:  "headgate/" + o.Version,
+	})
+	return g, nil
+}
+
+// Listening is closed once Addr and AdminAddr are known.
+func (g *Gateway) Listening() <-chan struct{} { return g.listening }
+
+// Addr returns the address of the webhook listener, "" before Listening.
+func (g *Gateway) Addr() string { return g.address(&g.hookAddr) }
+
+// AdminAddr returns the address of the admin listener, "" before Listening.
+func (g *Gateway) AdminAddr() string { return g.address(&g.adminAddr) }
+
+func (g *Gateway) address(a *net.Addr) string {
+	select {
+	case <-g.listening:
+		return (*a).String()
+	default:
+		return ""
+	}
+}
+
+// BusAddr returns the address of the embedded bus, "" before it is ready or
+// without one.
+func (g *Gateway) BusAddr() string {
+	if address := g.busAddr.Load(); address != nil {
+		return *address
+	}
+	return ""
+}
+
+// wait records what Run is waiting for.
+func (g *Gateway) wait(phase string) { g.phase.Store(&phase) }
+
+// Run serves until ctx is done, drains, and returns nil; or it returns why the
+// gateway cannot go on. A bus that is away is no such reason, a listener or a
+// store that cannot be opened is.
+func (g *Gateway) Run(ctx context.Context) error {
+	hooks, admin, err := g.listen(ctx)
+	if err != nil {
+		return fmt.Errorf("gateway: %w", err)
+	}
+	defer g.runner.Close()
+
+	// What was begun is finished in order, so nothing below ends with ctx.
+	group, failed := errgroup.WithContext(context.WithoutCancel(ctx))
+	work, stopWork := context.WithCancel(failed)
+	defer stopWork()
+	hookServer := newHookServer(failed, g.handler, g.log)
+	adminServer := g.newAdminServer(g.log)
+	group.Go(func() error { return hookServer.serve(hooks) })
+	group.Go(func() error {
+		if err := adminServer.Serve(admin); !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("admin listener: %w", err)
+		}
+		return nil
+	})
+	group.Go(func() error {
+		// Probes are answered to the very end.
+		defer func() { _ = adminServer.Close() }()
+		return g.runBus(work)
+	})
+	group.Go(func() error {
+		defer stopWork()
+		select {
+		case <-ctx.Done():
+			g.drain(failed, hookServer)
+		case <-failed.Done():
+			_ = hookServer.Close() // the error that counts is the other one
+		}
+		return nil
+	})
+	if err := group.Wait(); err != nil {
+		return fmt.Errorf("gateway: %w", err)
+	}
+	g.log.Info("The gateway has stopped")
+	return nil
+}
+
+func (g *Gateway) listen(ctx context.Context) (hooks, admin net.Listener, err error) {
+	var lc net.ListenConfig
+	if hooks, err = lc.Listen(ctx, "tcp", g.opts.ListenAddress); err != nil {
+		return nil, nil, fmt.Errorf("listen-address: %w", err)
+	}
+	if admin, err = lc.Listen(ctx, "tcp", g.opts.AdminAddress); err != nil {
+		return nil, nil, errors.Join(fmt.Errorf("admin-address: %w", err), hooks.Close())
+	}
+	g.hookAddr, g.adminAddr = hooks.Addr(), admin.Addr()
+	close(g.listening)
+	g.log.Info("The gateway is listening", "address", g.Addr(), "adminAddress", g.AdminAddr(), "replica", g.opts.Replica,
+		"version", g.opts.Version)
+	return hooks, admin, nil
+}
+
+// drain lets requests come in until nobody sends them here any more, and then
+// waits for the last ones.
+func (g *Gateway) drain(ctx context.Context, s *hookServer) {
+	g.handler.draining.Store(true)
+	g.log.Info("The gateway is draining", "delay", g.opts.DrainDelay, "timeout", g.opts.DrainTimeout)
+	if g.opts.DrainDelay > 0 {
+		timer := time.NewTimer(g.opts.DrainDelay)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, g.opts.DrainTimeout)
+	defer cancel()
+	if !s.drain(ctx) {
+		g.log.Warn("Requests were stopped because the drain timeout is over")
+	}
+}

@@ -1,0 +1,263 @@
+// Copyright The Headgate Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package gateway
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"runtime/debug"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"k8s.io/utils/clock"
+
+	"github.com/headgate-io/headgate/internal/runner"
+)
+
+// headerRunID names the run in every answer of a flow.
+const headerRunID = "Headgate-Run-Id"
+
+// authOK is what the access log says of an admitted caller.
+const authOK = "ok"
+
+// handler answers webhooks.
+type handler struct {
+	// snapshot is nil until every program is known.
+	snapshot atomic.Pointer[snapshot]
+	bodies   budget
+	metrics  *metrics
+	log      *slog.Logger
+	clock    clock.PassiveClock
+	newRunID func() string
+	limits   serverLimits
+	// draining asks callers to look for another replica.
+	draining atomic.Bool
+	// busy counts the requests that are being answered.
+	busy sync.WaitGroup
+}
+
+// exchange is one request and what becomes of it.
+type exchange struct {
+	w       http.ResponseWriter
+	r       *http.Request
+	started time.Time
+
+	route      *route
+	runID      string
+	query      url.Values
+	credential string
+	subject    string
+	// auth is authOK, the reason of a refusal, or empty if it was not asked.
+	auth string
+
+	raw  []byte
+	body any
+	// held is what the body has taken of the budget.
+	held int64
+
+	// status that was answered; 0 if none was.
+	status int
+	// failure of the run, if there was one.
+	failure *runner.Error
+}
+
+// ServeHTTP implements http.Handler.
+func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	h.busy.Add(1)
+	h.metrics.inFlight.Inc()
+	x := &exchange{w: w, r: r, started: h.clock.Now()}
+	defer h.finish(x)
+
+	header := w.Header()
+	header.Set("Cache-Control", "no-store")
+	header.Set("X-Content-Type-Options", "nosniff")
+	if h.draining.Load() {
+		header.Set("Connection", "close")
+	}
+	if p := h.admit(x); p != nil {
+		h.refuse(x, p)
+		return
+	}
+	if p := h.readBody(x); p != nil {
+		h.refuse(x, p)
+		return
+	}
+	h.run(x)
+}
+
+// refuse answers with a problem. A body that was not read is not waited for: the
+// connection is closed instead.
+func (h *handler) refuse(x *exchange, p *problem) {
+	if hasBody(x.r) && x.raw == nil {
+		x.w.Header().Set("Connection", "close")
+	}
+	h.writeProblem(x, p)
+}
+
+func (h *handler) writeProblem(x *exchange, p *problem) {
+	x.status = p.Status
+	if err := p.write(x.w); err != nil {
+		h.log.Debug("An answer could not be written", "error", err)
+	}
+}
+
+// run runs the flow and answers with what came of it.
+func (h *handler) run(x *exchange) {
+	h.extendDeadlines(x)
+	x.route.stats.begin()
+	result := x.route.flow.Run(x.r.Context(), h.request(x))
+	x.route.stats.end(result)
+	h.metrics.ran(result)
+	for ref, key := range result.KeysUsed {
+		if uses := x.route.keyUses[ref]; uses != nil {
+			uses.used(key, result.Finished)
+		}
+	}
+	x.failure = result.Err
+	switch {
+	case result.Answer != nil:
+		h.answer(x, result.Answer)
+	case result.Err != nil:
+		h.writeProblem(x, new(failedRun(result)))
+	default:
+		h.writeProblem(x, &problemInternal)
+	}
+}
+
+// extendDeadlines gives the run its time. The deadline for reading must go, too:
+// when it passes, net/http takes the caller for gone.
+func (h *handler) extendDeadlines(x *exchange) {
+	control := http.NewResponseController(x.w)
+	due := time.Now().Add(time.Duration(x.route.program.Response.Timeout) + h.limits.write)
+	if err := control.SetWriteDeadline(due); err != nil {
+		h.log.Debug("A write deadline could not be set", "error", err)
+	}
+	if err := control.SetReadDeadline(due); err != nil {
+		h.log.Debug("A read deadline could not be set", "error", err)
+	}
+}
+
+func (h *handler) request(x *exchange) *runner.Request {
+	return &runner.Request{
+		RunID:       x.runID,
+		Attempt:     1,
+		Method:      x.r.Method,
+		Path:        x.r.URL.Path,
+		URL:         requestURL(x.r),
+		Query:       x.query,
+		Header:      x.r.Header,
+		ContentType: x.r.Header.Get("Content-Type"),
+		Body:        x.body,
+		RawBody:     x.raw,
+		IP:          callerIP(x.r.RemoteAddr),
+		Time:        x.started,
+		Credential:  x.credential,
+		Subject:     x.subject,
+	}
+}
+
+// requestURL returns the URL as the caller addressed it. The host is what the
+// caller said it is.
+func requestURL(r *http.Request) string {
+	if r.URL.IsAbs() {
+		return r.URL.String()
+	}
+	return "http://" + r.Host + r.RequestURI
+}
+
+// callerIP returns the address of the connection's other end. Headers that claim
+// another one are not believed.
+func callerIP(remote string) string {
+	endpoint, err := netip.ParseAddrPort(remote)
+	if err != nil {
+		return ""
+	}
+	return endpoint.Addr().Unmap().WithZone("").String()
+}
+
+// answer writes what the flow answers.
+func (h *handler) answer(x *exchange, a *runner.Answer) {
+	header := x.w.Header()
+	for name, values := range a.Header {
+		header[name] = values
+	}
+	if len(a.Body) > 0 {
+		header.Set("Content-Length", strconv.Itoa(len(a.Body)))
+	}
+	x.status = a.Status
+	x.w.WriteHeader(a.Status)
+	if len(a.Body) == 0 {
+		return
+	}
+	if _, err := x.w.Write(a.Body); err != nil {
+		h.log.Debug("An answer could not be written", "error", err)
+	}
+}
+
+// finish records the request, whatever became of it.
+func (h *handler) finish(x *exchange) {
+	if cause := recover(); cause != nil {
+		h.recovered(x, cause)
+	}
+	h.bodies.give(x.held)
+	took := h.clock.Since(x.started)
+	series := h.metrics.other
+	if x.route != nil {
+		series = x.route.series
+	}
+	series.observe(x.status, took)
+	h.metrics.inFlight.Dec()
+	h.logAccess(x, took)
+	h.busy.Done()
+}
+
+// recovered answers for a panic, if nothing was answered yet.
+func (h *handler) recovered(x *exchange, cause any) {
+	h.metrics.panics.Inc()
+	h.log.Error("A request panicked", "run", x.runID, "panic", fmt.Sprint(cause), "stack", string(debug.Stack()))
+	if x.status == 0 {
+		h.writeProblem(x, &problemInternal)
+	}
+}
+
+// logAccess writes one line. It has nothing that a caller chose but the method,
+// which net/http has checked to be a token.
+func (h *handler) logAccess(x *exchange, took time.Duration) {
+	ctx := context.WithoutCancel(x.r.Context())
+	if !h.log.Enabled(ctx, slog.LevelInfo) {
+		return
+	}
+	attrs := make([]slog.Attr, 0, 10)
+	attrs = append(attrs, slog.String("method", shortMethod(x.r.Method)), slog.Int("status", x.status), slog.Duration("duration", took))
+	if x.route != nil {
+		attrs = append(attrs, slog.String("namespace", x.route.program.Namespace), slog.String("flow", x.route.program.Name),
+			slog.String("run", x.runID))
+		if x.route.unavailable != "" {
+			attrs = append(attrs, slog.String("unavailable", x.route.unavailable))
+		}
+	}
+	if x.auth != "" {
+		attrs = append(attrs, slog.String("auth", x.auth))
+	}
+	if x.credential != "" {
+		attrs = append(attrs, slog.String("credential", x.credential))
+	}
+	if x.failure != nil {
+		attrs = append(attrs, slog.String("step", x.failure.Step), slog.String("class", string(x.failure.Class)),
+			slog.String("error", x.failure.Message))
+	}
+	h.log.LogAttrs(ctx, slog.LevelInfo, "Request", attrs...)
+}
+
+// shortMethod bounds what a caller can put into the log.
+func shortMethod(method string) string {
+	const longest = 16
+	return method[:min(len(method), longest)]
+}

@@ -1,0 +1,79 @@
+// Copyright The Headgate Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package gateway
+
+import "time"
+
+const (
+	// readHeaderTimeout bounds how long a client may take for the header of a
+	// request, so that slow ones cannot hold connections for nothing.
+	readHeaderTimeout = 5 * time.Second
+	// readTimeout bounds header and body of a request together.
+	readTimeout = 30 * time.Second
+	// idleTimeout closes a connection on which no further request comes. It is
+	// above what load balancers use, so that they and not we close first.
+	idleTimeout = 75 * time.Second
+	// writeTimeout is what a client has for taking an answer, counted from when
+	// the answer is due: for a run, from the end of its response timeout.
+	writeTimeout = 30 * time.Second
+	// maxHeaderBytes bounds request line and header fields.
+	maxHeaderBytes = 64 << 10
+
+	// maxConnections bounds the connections that are open at once, and with
+	// them, as HTTP/1.1 has one request at a time on each, the runs that are
+	// under way. More wait in the listener's backlog.
+	maxConnections = 8192
+	// maxInFlightBody bounds the bytes of request bodies that are in memory at
+	// once. Decoded bodies take a multiple of it.
+	maxInFlightBody = 64 << 20
+	// firstReadBytes bounds what is set aside for a body on the word of its
+	// Content-Length; more is set aside as it arrives.
+	firstReadBytes = 64 << 10
+	// firstChunkedBytes is set aside for a body of unknown length.
+	firstChunkedBytes = 4 << 10
+
+	// adminReadHeaderTimeout, adminTimeout and adminIdleTimeout are for probes
+	// and scrapers.
+	adminReadHeaderTimeout = 5 * time.Second
+	adminTimeout           = 30 * time.Second
+	adminIdleTimeout       = 2 * time.Minute
+	// readinessCheck bounds the question to the bus when readiness is asked for
+	// before there is a snapshot.
+	readinessCheck = time.Second
+
+	// materialPoll is how often the folder of the bus Secret is looked at until
+	// it is complete.
+	materialPoll = time.Second
+
+	// reportInterval is how often reports that changed are written to the bus.
+	reportInterval = 3 * time.Second
+	// maxReports bounds the reports that are written or read back at a time.
+	// Each one is a write that the bus syncs to disk.
+	maxReports = 256
+	// maxReportedKeys bounds the keys of one Credential's report.
+	maxReportedKeys = 64
+	// keyUseResolution is how exactly the last use of a key is known. It keeps
+	// busy flows from writing the same memory all the time.
+	keyUseResolution = time.Second
+
+	// runStopTimeout bounds how long runs that were stopped at the end of the
+	// drain have for recording their failure.
+	runStopTimeout = 5 * time.Second
+	// farewellTimeout bounds the last reports and the leave of a gateway.
+	farewellTimeout = 5 * time.Second
+
+	// maxFlowSeries bounds how many flows have metric series of their own; the
+	// others share one set of series.
+	maxFlowSeries = 1000
+)
+
+// What Retry-After says, in seconds.
+const (
+	retryStarting  = "2"
+	retryBusy      = "1"
+	retrySuspended = "60"
+	// retryUnavailable is short: a reference that is put right is served within
+	// seconds.
+	retryUnavailable = "10"
+)

@@ -1,0 +1,134 @@
+// Copyright The Headgate Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package gateway
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"strings"
+	"time"
+
+	"k8s.io/utils/clock"
+
+	"github.com/headgate-io/headgate/internal/bus"
+)
+
+// The defaults of [Options].
+const (
+	DefaultListenAddress    = ":8080"
+	DefaultAdminAddress     = ":9090"
+	DefaultBusListenAddress = ":4222"
+	// DefaultDrainDelay is what the endpoints of a Service commonly need to
+	// change everywhere.
+	DefaultDrainDelay = 5 * time.Second
+	// DefaultDrainTimeout is the longest default of a response's timeout.
+	DefaultDrainTimeout = 60 * time.Second
+)
+
+// Options configure a Gateway.
+type Options struct {
+	// ListenAddress is the host:port for webhooks; port 0 picks a free one.
+	// Default DefaultListenAddress.
+	ListenAddress string
+	// AdminAddress is the host:port for probes and metrics. Default
+	// DefaultAdminAddress.
+	AdminAddress string
+
+	// BusDir is the folder in which the bus Secret is mounted. Required.
+	BusDir string
+	// BusURL of a bus elsewhere, tls://host:port. Empty: the bus is embedded.
+	BusURL string
+	// BusListenAddress is the host:port of the embedded bus. Default
+	// DefaultBusListenAddress.
+	BusListenAddress string
+	// StoreDir is the folder of the embedded bus, made if missing. Required
+	// unless BusURL is set.
+	StoreDir string
+	// StoreMaxSize in bytes bounds the folder. Default bus.DefaultMaxStore.
+	StoreMaxSize int64
+
+	// Replica is the name of this replica, a DNS subdomain that no other one
+	// has and that stays over restarts: the pod's. Required.
+	Replica string
+
+	// AllowCIDRs are networks that flows may call though the built-in list of
+	// runner.Runner denies them; DenyCIDRs are denied in addition, and win.
+	AllowCIDRs, DenyCIDRs []netip.Prefix
+
+	// DrainDelay is how long webhooks are still taken after the end was asked
+	// for, while readiness says no. Negative: not at all. Default
+	// DefaultDrainDelay.
+	DrainDelay time.Duration
+	// DrainTimeout is how long requests that are under way have after that.
+	// Default DefaultDrainTimeout.
+	DrainTimeout time.Duration
+
+	// Version of the build. Default "unknown".
+	Version string
+	// Logger of everything. Default slog.Default.
+	Logger *slog.Logger
+	// Clock is the time of requests and runs. Timeouts are always real.
+	// Default: the real one.
+	Clock clock.PassiveClock
+	// NewRunID makes the id of a run, which must not be guessable. Default:
+	// 128 random bits.
+	NewRunID func() string
+}
+
+func (o *Options) setDefaults() {
+	o.ListenAddress = orDefault(o.ListenAddress, DefaultListenAddress)
+	o.AdminAddress = orDefault(o.AdminAddress, DefaultAdminAddress)
+	o.BusListenAddress = orDefault(o.BusListenAddress, DefaultBusListenAddress)
+	o.StoreMaxSize = orDefault(o.StoreMaxSize, bus.DefaultMaxStore)
+	o.DrainDelay = orDefault(o.DrainDelay, DefaultDrainDelay)
+	o.DrainTimeout = orDefault(o.DrainTimeout, DefaultDrainTimeout)
+	o.Version = orDefault(o.Version, "unknown")
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	if o.Clock == nil {
+		o.Clock = clock.RealClock{}
+	}
+	if o.NewRunID == nil {
+		o.NewRunID = func() string { return strings.ToLower(rand.Text()) }
+	}
+}
+
+func orDefault[T comparable](v, fallback T) T {
+	var zero T
+	if v == zero {
+		return fallback
+	}
+	return v
+}
+
+// validate names options as the flags of the command are named.
+func (o *Options) validate() error {
+	for _, address := range []struct{ flag, value string }{
+		{"listen-address", o.ListenAddress},
+		{"admin-address", o.AdminAddress},
+		{"bus-listen-address", o.BusListenAddress},
+	} {
+		if _, _, err := net.SplitHostPort(address.value); err != nil {
+			return fmt.Errorf("%s: %w", address.flag, err)
+		}
+	}
+	switch {
+	case o.BusDir == "":
+		return errors.New("bus-dir is required")
+	case o.BusURL == "" && o.StoreDir == "":
+		return errors.New("store-dir is required unless bus-url is set")
+	case o.BusURL != "" && !strings.HasPrefix(o.BusURL, "tls://"):
+		return errors.New("bus-url must begin with tls://")
+	case o.Replica == "":
+		return errors.New("replica is required")
+	case o.DrainTimeout < 0:
+		return errors.New("drain-timeout must not be negative")
+	}
+	return nil
+}

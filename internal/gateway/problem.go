@@ -1,0 +1,106 @@
+// Copyright The Headgate Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package gateway
+
+import (
+	"encoding/json"
+	"net/http"
+	"strconv"
+
+	"github.com/headgate-io/headgate/internal/runner"
+)
+
+const (
+	contentTypeProblem = "application/problem+json"
+	// problemBase is where the types of problems are named. Nothing needs to be
+	// served there: RFC 9457 section 3.1.1.
+	problemBase = "https://headgate.dev/problems/"
+)
+
+// problem is a problem document (RFC 9457). What the gateway itself answers is
+// one of the fixed ones below; detail never repeats anything of a request.
+type problem struct {
+	Type   string `json:"type"`
+	Title  string `json:"title"`
+	Status int    `json:"status"`
+	Detail string `json:"detail,omitempty"`
+	// RunID, Class and Step are set for a run that failed.
+	RunID string `json:"runId,omitempty"`
+	Class string `json:"class,omitempty"`
+	Step  string `json:"step,omitempty"`
+
+	retryAfter string
+	accept     string
+}
+
+func newProblem(name, title string, status int) problem {
+	return problem{Type: problemBase + name, Title: title, Status: status}
+}
+
+// The fixed problems.
+var (
+	problemBadPath      = newProblem("bad-path", "The path is not in canonical form", http.StatusBadRequest)
+	problemBadQuery     = newProblem("bad-query", "The query is malformed", http.StatusBadRequest)
+	problemUnknownHook  = newProblem("unknown-hook", "There is no such hook", http.StatusNotFound)
+	problemSuspended    = newProblem("suspended", "The hook is suspended", http.StatusServiceUnavailable).after(retrySuspended)
+	problemUnavailable  = newProblem("unavailable", "The hook is not available", http.StatusServiceUnavailable).after(retryUnavailable)
+	problemStarting     = newProblem("starting", "The gateway is starting", http.StatusServiceUnavailable).after(retryStarting)
+	problemBusy         = newProblem("busy", "The gateway has too much to do", http.StatusServiceUnavailable).after(retryBusy)
+	problemMethod       = newProblem("method-not-allowed", "The hook is not called by this method", http.StatusMethodNotAllowed)
+	problemUnauthorized = newProblem("unauthorized", "The caller is not authenticated", http.StatusUnauthorized)
+	problemTooLarge     = newProblem("too-large", "The body is too large", http.StatusRequestEntityTooLarge)
+	problemMediaType    = newProblem("unsupported-media-type", "The hook takes JSON only", http.StatusUnsupportedMediaType).accepts("application/json")
+	problemEncoding     = newProblem("unsupported-encoding", "The hook takes bodies without content coding only", http.StatusUnsupportedMediaType).accepts("application/json")
+	problemBadJSON      = newProblem("bad-json", "The body is not valid JSON", http.StatusBadRequest)
+	problemBrokenBody   = newProblem("incomplete-body", "The body could not be read", http.StatusBadRequest)
+	problemSlowBody     = newProblem("slow-body", "The body took too long", http.StatusRequestTimeout)
+	problemInternal     = newProblem("internal", "Something went wrong in the gateway", http.StatusInternalServerError)
+	problemFailedRun    = newProblem("run-failed", "The run failed", http.StatusBadGateway)
+)
+
+func (p problem) after(seconds string) problem {
+	p.retryAfter = seconds
+	return p
+}
+
+func (p problem) accepts(mediaType string) problem {
+	p.accept = mediaType
+	return p
+}
+
+func (p problem) because(detail string) problem {
+	p.Detail = detail
+	return p
+}
+
+// failedRun is the answer to a run that failed and has no rule for its failure.
+func failedRun(result *runner.Result) problem {
+	p := problemFailedRun
+	p.RunID = result.RunID
+	p.Class, p.Step, p.Detail = string(result.Err.Class), result.Err.Step, result.Err.Message
+	if result.Err.Status >= http.StatusBadRequest && result.Err.Status <= 599 {
+		p.Status = result.Err.Status
+	}
+	return p
+}
+
+// write answers with the problem.
+func (p *problem) write(w http.ResponseWriter) error {
+	body, err := json.Marshal(p)
+	if err != nil {
+		return err
+	}
+	header := w.Header()
+	header.Set("Content-Type", contentTypeProblem)
+	header.Set("Content-Length", strconv.Itoa(len(body)))
+	if p.retryAfter != "" {
+		header.Set("Retry-After", p.retryAfter)
+	}
+	if p.accept != "" {
+		header.Set("Accept", p.accept)
+	}
+	w.WriteHeader(p.Status)
+	_, err = w.Write(body)
+	return err
+}

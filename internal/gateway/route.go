@@ -1,0 +1,132 @@
+// Copyright The Headgate Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package gateway
+
+import (
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"slices"
+	"strings"
+
+	"github.com/headgate-io/headgate/internal/auth"
+	"github.com/headgate-io/headgate/internal/program"
+	"github.com/headgate-io/headgate/internal/runner"
+)
+
+// route is one linked program with everything that a request to it needs. It is
+// immutable but for the counters that it points to.
+type route struct {
+	key     routeKey
+	program *program.Program
+	// flow is nil for a route that only says that it is unavailable.
+	flow *runner.Flow
+	// unavailable is why every request is answered with 503; empty for a route
+	// that serves. It is for logs.
+	unavailable string
+	// allow is the value of the Allow header.
+	allow string
+	// credentials of which any admits a caller.
+	credentials []credential
+	// challenge is the WWW-Authenticate of a 401, or empty.
+	challenge string
+
+	stats   *flowStats
+	series  *flowSeries
+	keyUses map[string]*credentialStats
+}
+
+// credential is one way to be admitted.
+type credential struct {
+	// ref is "namespace/name" of the Credential.
+	ref      string
+	verifier auth.Verifier
+}
+
+// linker makes routes of programs.
+type linker struct {
+	runner  *runner.Runner
+	reports *reporter
+	metrics *metrics
+}
+
+var errLinkPanic = errors.New("internal error while linking")
+
+// link returns the route of a program, which holds its share of the reporter
+// until release. The error is fit for the status of the Flow. No program can
+// take the gateway down.
+func (l *linker) link(p *program.Program) (r *route, err error) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			l.metrics.panics.Inc()
+			l.metrics.log.Error("Linking a program panicked", "namespace", p.Namespace, "flow", p.Name,
+				"panic", fmt.Sprint(cause), "stack", string(debug.Stack()))
+			r, err = nil, errLinkPanic
+		}
+	}()
+	r = bareRoute(p)
+	if p.Unavailable != "" {
+		r.unavailable = p.Unavailable
+		l.attach(r)
+		return r, nil
+	}
+	if r.flow, err = l.runner.Link(p); err != nil {
+		return nil, err
+	}
+	for _, ref := range p.Webhook.Credentials {
+		spec := p.Credentials[ref].Spec
+		verifier, err := auth.NewVerifier(spec, p.Secrets)
+		if err != nil {
+			return nil, fmt.Errorf("credential %s: %w", ref, err)
+		}
+		r.credentials = append(r.credentials, credential{ref: ref, verifier: verifier})
+		if r.challenge == "" {
+			r.challenge = auth.Challenge(spec)
+		}
+	}
+	l.attach(r)
+	return r, nil
+}
+
+// placeholder returns a route for a program that could not be linked and has no
+// revision before it: its callers should come back, not give up.
+func (l *linker) placeholder(p *program.Program, reason string) *route {
+	r := bareRoute(p)
+	r.unavailable = reason
+	l.attach(r)
+	return r
+}
+
+func bareRoute(p *program.Program) *route {
+	return &route{
+		key:     routeKey{namespace: p.Namespace, path: p.Webhook.Path},
+		program: p,
+		allow:   strings.Join(p.Webhook.Methods, ", "),
+	}
+}
+
+// attach gives the route its counters.
+func (l *linker) attach(r *route) {
+	r.stats = l.reports.flow(r.program.Key, r.program.UID)
+	r.series = l.metrics.flow(r.program.Key)
+	r.keyUses = make(map[string]*credentialStats, len(r.program.Credentials))
+	if r.flow == nil {
+		return
+	}
+	for ref := range r.program.Credentials {
+		r.keyUses[ref] = l.reports.holdCredential(ref)
+	}
+}
+
+// release gives up what attach has taken. Requests under way may go on counting.
+func (l *linker) release(r *route) {
+	for ref := range r.keyUses {
+		l.reports.releaseCredential(ref)
+	}
+}
+
+// allows tells whether the flow is called by this method.
+func (r *route) allows(method string) bool {
+	return slices.Contains(r.program.Webhook.Methods, method)
+}

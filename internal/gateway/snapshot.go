@@ -1,0 +1,64 @@
+// Copyright The Headgate Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package gateway
+
+import (
+	"hash/maphash"
+	"maps"
+)
+
+// routeKey is where a flow is served. Namespace and path stay separate: two
+// names that are glued together can collide.
+type routeKey struct {
+	namespace string
+	// path below /hook/<namespace>/.
+	path string
+}
+
+// String returns the path of the URL.
+func (k routeKey) String() string { return hookPrefix + k.namespace + "/" + k.path }
+
+// shardCount makes a change cheap: only the shard that holds the route is
+// copied, some forty routes of ten thousand.
+const shardCount = 256
+
+var shardSeed = maphash.MakeSeed()
+
+func (k routeKey) shard() int {
+	hash := maphash.String(shardSeed, k.namespace)*31 + maphash.String(shardSeed, k.path)
+	return int(hash % shardCount)
+}
+
+// snapshot has every route of one moment. It is immutable; the next one shares
+// all shards that did not change.
+type snapshot struct {
+	shards [shardCount]map[routeKey]*route
+}
+
+// lookup returns the route of a path, or nil.
+func (s *snapshot) lookup(key routeKey) *route {
+	return s.shards[key.shard()][key]
+}
+
+// with returns the snapshot after changes, in which nil removes a route.
+func (s *snapshot) with(changes map[routeKey]*route) *snapshot {
+	next := new(*s)
+	var copied [shardCount]bool
+	for key, r := range changes {
+		i := key.shard()
+		if !copied[i] {
+			next.shards[i] = maps.Clone(s.shards[i])
+			copied[i] = true
+		}
+		if r == nil {
+			delete(next.shards[i], key)
+			continue
+		}
+		if next.shards[i] == nil {
+			next.shards[i] = make(map[routeKey]*route)
+		}
+		next.shards[i][key] = r
+	}
+	return next
+}

@@ -1,0 +1,247 @@
+// Copyright The Headgate Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package gateway
+
+import (
+	"fmt"
+	"log/slog"
+	"maps"
+	"reflect"
+
+	"github.com/headgate-io/headgate/internal/bus"
+	"github.com/headgate-io/headgate/internal/program"
+)
+
+// table is the state behind the snapshots: what is known of every program. It
+// belongs to the goroutine that applies changes.
+type table struct {
+	linker *linker
+	log    *slog.Logger
+
+	entries map[program.Key]*entry
+	owners  map[routeKey]program.Key
+	// waiting are the entries whose path another flow serves.
+	waiting map[program.Key]*entry
+	refused map[string]bus.Refusal
+	// unseen are the flows that have not come again since a reset; nil when
+	// there was none.
+	unseen map[program.Key]struct{}
+	// changes since the last snapshot; nil removes a route.
+	changes map[routeKey]*route
+}
+
+// entry is what is known of one flow.
+type entry struct {
+	key program.Key
+	// revision of the newest program, served or not.
+	revision uint64
+	// latest is the newest program that could be read.
+	latest *program.Program
+	// serving is in the snapshot: the last good revision, or a placeholder.
+	serving *route
+	// waiting is linked, but its path is another flow's.
+	waiting *route
+}
+
+func newTable(l *linker, log *slog.Logger) *table {
+	return &table{
+		linker:  l,
+		log:     log,
+		entries: make(map[program.Key]*entry),
+		owners:  make(map[routeKey]program.Key),
+		waiting: make(map[program.Key]*entry),
+		refused: make(map[string]bus.Refusal),
+		changes: make(map[routeKey]*route),
+	}
+}
+
+// apply brings the table up to a batch.
+func (t *table) apply(b batch) {
+	if b.reset {
+		t.unseen = make(map[program.Key]struct{}, len(t.entries))
+		for key := range t.entries {
+			t.unseen[key] = struct{}{}
+		}
+	}
+	for i := range b.updates {
+		u := &b.updates[i]
+		delete(t.unseen, u.Key)
+		switch {
+		case u.Key == program.Key{}:
+			t.log.Warn("The bus holds something that names no Flow", "revision", u.Revision, "error", u.Err)
+		case u.Deleted:
+			t.remove(u.Key)
+		case u.Err != nil:
+			t.unreadable(t.entry(u.Key, u.Revision), u.Err)
+		default:
+			t.put(t.entry(u.Key, u.Revision), u.Program)
+		}
+	}
+	if b.synced {
+		for key := range t.unseen {
+			t.remove(key)
+		}
+		t.unseen = nil
+	}
+}
+
+func (t *table) entry(key program.Key, revision uint64) *entry {
+	e, ok := t.entries[key]
+	if !ok {
+		e = &entry{key: key}
+		t.entries[key] = e
+	}
+	e.revision = revision
+	return e
+}
+
+// unreadable keeps what the flow has.
+func (t *table) unreadable(e *entry, err error) {
+	e.latest = nil
+	t.stopWaiting(e)
+	t.refuse(e, "the program cannot be read: "+err.Error())
+}
+
+// put serves a new program of the flow, or says why not.
+func (t *table) put(e *entry, p *program.Program) {
+	if e.latest != nil && reflect.DeepEqual(e.latest, p) {
+		// The same once more: what was decided about it stands.
+		if r, ok := t.refused[e.key.String()]; ok {
+			r.Revision = e.revision
+			t.refused[e.key.String()] = r
+		}
+		return
+	}
+	e.latest = p
+	t.stopWaiting(e)
+	r, err := t.linker.link(p)
+	if err != nil {
+		t.refuse(e, err.Error())
+		if e.serving == nil || e.isPlaceholder() {
+			t.hold(e, p, err.Error())
+		}
+		return
+	}
+	t.place(e, r)
+}
+
+// hold answers for a flow that has no good revision, if its path is free.
+func (t *table) hold(e *entry, p *program.Program, reason string) {
+	r := t.linker.placeholder(p, reason)
+	if owner, taken := t.owners[r.key]; taken && owner != e.key {
+		t.linker.release(r)
+		return
+	}
+	t.serve(e, r)
+}
+
+// place serves r at its path, unless another flow serves there: whoever came
+// first keeps a path as long as it wants it.
+func (t *table) place(e *entry, r *route) {
+	if key, taken := t.owners[r.key]; taken && key != e.key {
+		owner := t.entries[key]
+		if owner.waiting == nil && !owner.isPlaceholder() {
+			e.waiting = r
+			t.waiting[e.key] = e
+			t.refuse(e, fmt.Sprintf("the path %s is served by the Flow %s", r.key, key))
+			return
+		}
+		// Its newest program is for another path, or for none that works.
+		t.vacate(owner)
+	}
+	delete(t.refused, e.key.String())
+	t.serve(e, r)
+}
+
+// isPlaceholder tells whether the flow has nothing that could serve.
+func (e *entry) isPlaceholder() bool {
+	return e.serving != nil && e.serving.flow == nil && e.serving.program.Unavailable == ""
+}
+
+// serve puts r into the next snapshot.
+func (t *table) serve(e *entry, r *route) {
+	old := e.serving
+	e.serving = r
+	t.owners[r.key] = e.key
+	t.changes[r.key] = r
+	if old == nil {
+		return
+	}
+	t.linker.release(old)
+	if old.key != r.key {
+		t.free(old.key)
+	}
+}
+
+// vacate takes a flow out of the next snapshot; its path has a new owner.
+func (t *table) vacate(e *entry) {
+	t.linker.release(e.serving)
+	e.serving = nil
+}
+
+// free gives a path up, to the flow that has waited longest for it if there is
+// one.
+func (t *table) free(key routeKey) {
+	delete(t.owners, key)
+	t.changes[key] = nil
+	var next *entry
+	for _, e := range t.waiting {
+		if e.waiting.key == key && (next == nil || e.revision < next.revision) {
+			next = e
+		}
+	}
+	if next == nil {
+		return
+	}
+	r := next.waiting
+	next.waiting = nil
+	delete(t.waiting, next.key)
+	t.place(next, r)
+}
+
+func (t *table) stopWaiting(e *entry) {
+	if e.waiting != nil {
+		t.linker.release(e.waiting)
+		e.waiting = nil
+		delete(t.waiting, e.key)
+	}
+}
+
+// remove forgets a flow that was deleted.
+func (t *table) remove(key program.Key) {
+	e, ok := t.entries[key]
+	if !ok {
+		return
+	}
+	delete(t.entries, key)
+	delete(t.refused, key.String())
+	t.stopWaiting(e)
+	if e.serving != nil {
+		t.linker.release(e.serving)
+		t.free(e.serving.key)
+	}
+	t.linker.reports.forgetFlow(key)
+	t.linker.metrics.forget(key)
+}
+
+// refuse records that the newest program of the flow is not served.
+func (t *table) refuse(e *entry, message string) {
+	t.refused[e.key.String()] = bus.Refusal{Revision: e.revision, Message: message}
+	t.log.Warn("A program is refused, its last good revision stays", "namespace", e.key.Namespace, "flow", e.key.Name,
+		"revision", e.revision, "reason", message)
+}
+
+// commit returns the snapshot after everything that was applied: s itself if
+// nothing has changed.
+func (t *table) commit(s *snapshot) *snapshot {
+	if len(t.changes) == 0 {
+		return s
+	}
+	next := s.with(t.changes)
+	clear(t.changes)
+	return next
+}
+
+// refusals returns a copy of what is refused.
+func (t *table) refusals() map[string]bus.Refusal { return maps.Clone(t.refused) }
