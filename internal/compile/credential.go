@@ -6,6 +6,7 @@ package compile
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -74,8 +75,7 @@ func (k *credentialCompiler) spec(s *flowv1alpha1.CredentialSpec) auth.Spec {
 	}
 	k.refuse(root, unbuilt...)
 	k.refuse(root, option{"probe", s.Probe != nil})
-	all := append(members, unbuilt...)
-	if !k.exactlyOne(root, all...) {
+	if !k.exactlyOne(root, slices.Concat(members, unbuilt)...) {
 		return auth.Spec{}
 	}
 

@@ -6,6 +6,7 @@ package compile
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 
 	"k8s.io/apimachinery/pkg/types"
@@ -70,9 +71,7 @@ func (s *credentialSet) compile(name types.NamespacedName) (program.Credential, 
 			fmt.Sprintf("Credential %s is not ready: %s", name, reason))
 	}
 	s.credentials[name.String()] = credential
-	for id, secret := range keys {
-		s.secrets[id] = secret
-	}
+	maps.Copy(s.secrets, keys)
 	return credential, nil
 }
 

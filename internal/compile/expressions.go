@@ -35,24 +35,21 @@ func (c *compiler) at(scope program.Scope) place {
 	return place{c: c, env: env}
 }
 
-// template compiles a template; it returns nil when that is refused.
-func (p place) template(at path, source flowv1alpha1.Template) *expr.Template {
+// template compiles a template.
+func (p place) template(at path, source flowv1alpha1.Template) {
 	p.c.maxLength(at, string(source), maxTemplate)
-	compiled, err := p.env.Template(string(source))
-	if err != nil {
+	if _, err := p.env.Template(string(source)); err != nil {
 		p.c.expression(at, err)
-		return nil
 	}
-	return compiled
 }
 
 // required is template for a field that must not be empty.
-func (p place) required(at path, source flowv1alpha1.Template) *expr.Template {
+func (p place) required(at path, source flowv1alpha1.Template) {
 	if source == "" {
 		p.c.invalid(at, "must not be empty")
-		return nil
+		return
 	}
-	return p.template(at, source)
+	p.template(at, source)
 }
 
 // condition compiles a condition; nil leaves the fallback.
@@ -80,10 +77,39 @@ func (p place) tree(at path, value *flowv1alpha1.JSON) json.RawMessage {
 	if raw == nil {
 		return nil
 	}
-	if _, err := p.env.Tree(raw); err != nil {
+	if _, err := p.env.Tree(raw); err != nil && !p.strings(at, raw) {
 		p.c.expression(at, err)
 	}
 	return raw
+}
+
+// strings records all mistakes in the strings of a JSON value, where a tree
+// stops at the first. It reports whether there was one.
+func (p place) strings(at path, raw json.RawMessage) bool {
+	decoded, err := expr.DecodeJSON(raw, expr.JSONLimits{})
+	if err != nil {
+		return false
+	}
+	before := len(p.c.list)
+	var walk func(at path, v any)
+	walk = func(at path, v any) {
+		switch v := v.(type) {
+		case string:
+			if _, err := p.env.Template(v); err != nil {
+				p.c.expression(at, err)
+			}
+		case map[string]any:
+			for name, member := range v {
+				walk(at.key(name), member)
+			}
+		case []any:
+			for i, element := range v {
+				walk(at.index(i), element)
+			}
+		}
+	}
+	walk(at, decoded)
+	return len(p.c.list) > before
 }
 
 // expression records what package expr refuses.
@@ -95,8 +121,7 @@ func (c *compiler) expression(at path, err error) {
 		Offset:    noOffset,
 		Message:   err.Error(),
 	}
-	var detail *expr.Error
-	if errors.As(err, &detail) {
+	if detail, ok := errors.AsType[*expr.Error](err); ok {
 		d.Path += detail.Path
 		d.Offset, d.Message, d.Known = detail.Offset, detail.Message, detail.Known
 		for _, name := range unbuiltVariables {

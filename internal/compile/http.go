@@ -201,8 +201,12 @@ func (c *compiler) url(at path, source string) *url.URL {
 
 // beginsScheme reports whether text can go on as http:// or https://.
 func beginsScheme(text string) bool {
-	text = strings.ToLower(text)
-	return strings.HasPrefix("http://", text) || strings.HasPrefix("https://", text)
+	for _, scheme := range []string{"http://", "https://"} {
+		if len(text) <= len(scheme) && strings.EqualFold(scheme[:len(text)], text) {
+			return true
+		}
+	}
+	return false
 }
 
 func isHTTP(scheme string) bool {

@@ -74,7 +74,7 @@ func textValue(
 	if p != nil {
 		return auth.Secret{}, p
 	}
-	detail := ""
+	var detail string
 	switch {
 	case len(value) == 0:
 		detail = "is empty"

@@ -8,7 +8,9 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 
 	"github.com/headgate-io/headgate/internal/auth"
 )
@@ -48,11 +50,14 @@ func Decode(data []byte) (*Program, error) {
 	if err := dec.Decode(&e); err != nil {
 		return nil, fmt.Errorf("decode program: %w", err)
 	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return nil, errors.New("decode program: data after the program")
+	}
 	if e.Version != formatVersion {
 		return nil, fmt.Errorf("decode program: format version %d, this build reads %d", e.Version, formatVersion)
 	}
 	if e.Program == nil {
-		return nil, fmt.Errorf("decode program: empty")
+		return nil, errors.New("decode program: empty")
 	}
 	e.Program.Secrets = make(auth.Keyring, len(e.Secrets))
 	for id, b := range e.Secrets {
