@@ -29,7 +29,7 @@ func TestPetstore(t *testing.T) {
 	p.Response.Headers = []program.NamedTemplate{{Name: "location", Value: "/pets/${steps.createPet.body.id}"}}
 
 	res := runProgram(t, p)
-	g.Expect(res.Err).To(BeNil())
+	g.Expect(res.Err).NotTo(HaveOccurred())
 	g.Expect(res.RunID).To(Equal("run-1"))
 	g.Expect(res.Answer.Status).To(Equal(http.StatusCreated))
 	g.Expect(res.Answer.Header).To(Equal(http.Header{"Content-Type": {"application/json"}, "Location": {"/pets/7"}}))
@@ -97,7 +97,7 @@ func TestQueryOfACall(t *testing.T) {
 			if c.signed != nil {
 				p = withCredential(p, *c.signed, server.host())
 			}
-			g.Expect(runProgram(t, p).Err).To(BeNil())
+			g.Expect(runProgram(t, p).Err).NotTo(HaveOccurred())
 			g.Expect(server.only(t).RequestURI).To(Equal(c.want))
 		})
 	}
@@ -123,7 +123,7 @@ func TestHeadersOfACall(t *testing.T) {
 			p := newProgram(call("get", server.URL, body(`{}`), func(h *program.HTTP) {
 				h.Headers = []program.NamedTemplate{{Name: c.header, Value: c.value}}
 			}))
-			g.Expect(runProgram(t, p).Err).To(BeNil())
+			g.Expect(runProgram(t, p).Err).NotTo(HaveOccurred())
 			g.Expect(server.only(t).Header.Get(c.header)).To(Equal(c.want))
 		})
 	}
@@ -140,7 +140,7 @@ func TestHeaderInjection(t *testing.T) {
 		req := newRequest()
 		req.Body = value
 		res := link(t, newRunner(t), p).Run(t.Context(), req)
-		g.Expect(res.Err).NotTo(BeNil())
+		g.Expect(res.Err).To(HaveOccurred())
 		g.Expect(res.Err.Class).To(Equal(program.ClassExpression))
 		g.Expect(res.Err.Message).To(HavePrefix("http.headers.X-Pet: the value "))
 		g.Expect(server.count()).To(BeZero())
@@ -148,7 +148,7 @@ func TestHeaderInjection(t *testing.T) {
 		answered := newProgram()
 		answered.Response.Headers = []program.NamedTemplate{{Name: "X-Pet", Value: "${request.body}"}}
 		res = link(t, newRunner(t), answered).Run(t.Context(), req)
-		g.Expect(res.Err).NotTo(BeNil())
+		g.Expect(res.Err).To(HaveOccurred())
 		g.Expect(res.Err.Message).To(HavePrefix("response.headers.X-Pet: the value "))
 	}
 }
@@ -203,7 +203,7 @@ func TestParseOfAnAnswer(t *testing.T) {
 				g.Expect(res.Err.Answered).To(Equal(http.StatusOK))
 				return
 			}
-			g.Expect(res.Err).To(BeNil())
+			g.Expect(res.Err).NotTo(HaveOccurred())
 			g.Expect(string(res.Answer.Body)).To(Equal("[" + c.want + "," + c.want + "]"))
 		})
 	}
@@ -267,7 +267,7 @@ func TestExpect(t *testing.T) {
 			g.Expect(res.Steps[0].Status).To(Equal(c.status))
 			g.Expect(server.count()).To(Equal(1))
 			if c.class == "" {
-				g.Expect(res.Err).To(BeNil())
+				g.Expect(res.Err).NotTo(HaveOccurred())
 				return
 			}
 			g.Expect(res).To(haveFailed(c.class, c.message))
@@ -294,7 +294,7 @@ func TestConnectionsAreReused(t *testing.T) {
 			t.Cleanup(server.Close)
 			f := link(t, newRunner(t), newProgram(call("get", server.URL, parse(how))))
 			for range 10 {
-				g.Expect(f.Run(t.Context(), newRequest()).Err).To(BeNil())
+				g.Expect(f.Run(t.Context(), newRequest()).Err).NotTo(HaveOccurred())
 			}
 			g.Expect(connections.Load()).To(BeEquivalentTo(1))
 		})
@@ -314,14 +314,14 @@ func TestLoopOfFlows(t *testing.T) {
 		}
 	})
 	f = link(t, newRunner(t), newProgram(call("again", server.URL)))
-	g.Expect(f.Run(t.Context(), newRequest()).Err).NotTo(BeNil())
+	g.Expect(f.Run(t.Context(), newRequest()).Err).To(HaveOccurred())
 	g.Expect(server.count()).To(Equal(8))
 
 	// Nonsense from a stranger is no reason to refuse.
 	quiet := newUpstream(t, nil)
 	req := newRequest()
 	req.Header.Set("Headgate-Hops", "many")
-	g.Expect(link(t, newRunner(t), newProgram(call("get", quiet.URL))).Run(t.Context(), req).Err).To(BeNil())
+	g.Expect(link(t, newRunner(t), newProgram(call("get", quiet.URL))).Run(t.Context(), req).Err).NotTo(HaveOccurred())
 	g.Expect(quiet.only(t).Header.Get("Headgate-Hops")).To(Equal("1"))
 }
 

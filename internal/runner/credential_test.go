@@ -89,7 +89,7 @@ func TestCredentialOfACall(t *testing.T) {
 			if c.body != "" {
 				body(c.body)(step.HTTP)
 			}
-			g.Expect(runProgram(t, withCredential(newProgram(step), c.spec, server.host())).Err).To(BeNil())
+			g.Expect(runProgram(t, withCredential(newProgram(step), c.spec, server.host())).Err).NotTo(HaveOccurred())
 			c.want(g, server.only(t))
 		})
 	}
@@ -156,7 +156,7 @@ func TestRedirectsTakeNoSecretAnywhere(t *testing.T) {
 		}))
 		p = answering(withCredential(p, apiKey(auth.InHeader, "X-Key")), `"${steps.send.headers.location}"`)
 		res := runProgram(t, p)
-		g.Expect(res.Err).To(BeNil())
+		g.Expect(res.Err).NotTo(HaveOccurred())
 		g.Expect(res.Steps[0].Status).To(Equal(status))
 		g.Expect(string(res.Answer.Body)).To(Equal(`"` + evil.URL + `"`))
 		g.Expect(evil.count()).To(BeZero())
@@ -186,7 +186,7 @@ func TestCallersSecretIsHidden(t *testing.T) {
 	req.Query.Set("key", canary)
 	req.URL = "https://in.example.com/hook?k%65y=" + canary + "&tag=a&key=" + canary
 	res := link(t, newRunner(t), p).Run(t.Context(), req)
-	g.Expect(res.Err).To(BeNil())
+	g.Expect(res.Err).NotTo(HaveOccurred())
 	g.Expect(string(res.Answer.Body)).NotTo(ContainSubstring(canary))
 
 	var seen struct {
@@ -234,7 +234,7 @@ func TestErrorsAndLogsShowNothing(t *testing.T) {
 			p.Response.OnFailure = []program.FailureRule{{Status: 422, JSON: json.RawMessage(`{"message": "${error.message}", "broken": "${request.body[values.user]}"}`)}}
 			f := link(t, newRunner(t, logTo(&log)), p)
 			res := f.Run(t.Context(), newRequest())
-			g.Expect(res.Err).NotTo(BeNil())
+			g.Expect(res.Err).To(HaveOccurred())
 			g.Expect(log.String()).To(ContainSubstring("Failure was not mapped"))
 			for _, text := range []string{res.Err.Error(), res.Steps[0].Err.Error(), log.String()} {
 				for _, secret := range []string{canary, "c4nary%2F51a7e0%2Bkey", "c4nary", said} {

@@ -147,7 +147,7 @@ func evaluate(t *testing.T, template string, before ...program.Step) string {
 	g.Expect(err).NotTo(HaveOccurred())
 	p := answering(newProgram(append(before, set("last", `{"v": `+string(quoted)+`}`))...), `"${steps.last.output.v}"`)
 	res := runProgram(t, p)
-	g.Expect(res.Err).To(BeNil())
+	g.Expect(res.Err).NotTo(HaveOccurred())
 	return string(res.Answer.Body)
 }
 

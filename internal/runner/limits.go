@@ -23,6 +23,12 @@ const (
 	// maxMessageBytes bounds the message of an error: it is stored in status.
 	maxMessageBytes = 1 << 10
 
+	// evaluationDeadline bounds the time of an expression that can loop. What it
+	// may do is bounded by its cost, which does not depend on the machine; this
+	// is for what cost does not see. It is far above the pauses that a container
+	// with a CPU limit gets, which must not fail a run.
+	evaluationDeadline = time.Second
+
 	// maxSteps of one program; the API allows fewer.
 	maxSteps = 256
 

@@ -72,7 +72,7 @@ func New(opts Options) *Runner {
 	if r.userAgent == "" {
 		r.userAgent = "headgate"
 	}
-	exprOptions := expr.Options{NewID: opts.NewID}
+	exprOptions := expr.Options{NewID: opts.NewID, Deadline: evaluationDeadline}
 	if r.clock == nil {
 		r.clock = clock.RealClock{}
 	} else {
