@@ -299,7 +299,7 @@ type Handshake struct {
 	// +optional
 	Preset HandshakePreset `json:"preset,omitempty"`
 
-	// when is a condition over request that recognises the handshake.
+	// when is a condition over request that recognizes the handshake.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	When *Template `json:"when,omitempty"`
