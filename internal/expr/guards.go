@@ -7,7 +7,6 @@ import (
 	"errors"
 	"regexp"
 	"strings"
-	"unicode/utf8"
 
 	"cel.dev/cel-go/cel"
 	"cel.dev/cel-go/common/decls"
@@ -47,7 +46,7 @@ var guarded = map[string]guard{
 	"string_last_index_of_string":            affords("lastIndexOf"),
 	"string_last_index_of_string_int":        affords("lastIndexOf"),
 	"regex_extract_string_string":            affords("regex.extract"),
-	"regex_extractAll_string_string":         affords("regex.extractAll"),
+	"regex_extractAll_string_string":         extractAllWork,
 	"regex_replace_string_string_string":     regexReplaceSize,
 	"regex_replace_string_string_string_int": regexReplaceSize,
 }
@@ -239,21 +238,44 @@ func searchWork(args []ref.Val) float64 {
 	return float64(textLength(args[0])) * float64(textLength(args[1])) / 100
 }
 
-func regexReplaceSize(args []ref.Val) error {
+// matchCount counts the matches of a pattern, which each cost an allocation. It
+// fails if there are more than maxRegexMatches.
+func matchCount(args []ref.Val) (int, error) {
 	if err := affordable(regexWork(args)); err != nil {
-		return err
+		return 0, err
 	}
-	s, pattern, replacement := stringArg(args, 0), stringArg(args, 1), stringArg(args, 2)
+	s := stringArg(args, 0)
+	re, err := regexp.Compile(stringArg(args, 1))
+	if err != nil {
+		return 0, errors.New("the regular expression is not valid")
+	}
+	count := len(re.FindAllStringIndex(s, maxRegexMatches+1))
+	if count > maxRegexMatches {
+		return 0, errTooMuchWork
+	}
+	return count, nil
+}
+
+func extractAllWork(args []ref.Val) error {
+	if len(stringArg(args, 0)) < maxRegexMatches {
+		return affordable(regexWork(args))
+	}
+	_, err := matchCount(args)
+	return err
+}
+
+func regexReplaceSize(args []ref.Val) error {
+	s, replacement := stringArg(args, 0), stringArg(args, 2)
 	size := func(matches int) int {
 		// What all matches of one group hold is part of the text.
 		return len(s)*(1+strings.Count(replacement, `\`)) + matches*len(replacement)
 	}
-	if fits(size(utf8.RuneCountInString(s)+1)) == nil {
-		return nil
+	if len(s) < maxRegexMatches && fits(size(len(s)+1)) == nil {
+		return affordable(regexWork(args))
 	}
-	re, err := regexp.Compile(pattern)
+	matches, err := matchCount(args)
 	if err != nil {
-		return errors.New("the regular expression is not valid")
+		return err
 	}
-	return fits(size(len(re.FindAllStringIndex(s, -1))))
+	return fits(size(matches))
 }

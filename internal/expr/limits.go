@@ -51,6 +51,9 @@ const (
 	// maxRegexProgram bounds the compiled size of a regular expression.
 	maxRegexProgram = 5_000
 
+	// maxRegexMatches is how often a pattern may match in one call.
+	maxRegexMatches = 100_000
+
 	// maxSchemaTypes bounds the types made of one JSON Schema.
 	maxSchemaTypes = 10_000
 )
