@@ -156,15 +156,14 @@ type RetryPolicy struct {
 	// +optional
 	Backoff *Backoff `json:"backoff,omitempty"`
 
-	// on names what is tried again: Network, Timeout, a status such as "429",
-	// or a class of them such as "5xx". Defaults to Network, Timeout, "429" and "5xx".
-	// The name of this field is written in quotes, "on": YAML 1.1, which kubectl
-	// reads, takes a bare on for true.
+	// causes of failure after which the call is made again: Network, Timeout, a
+	// status such as "429", or a class of them such as "5xx". Defaults to
+	// Network, Timeout, "429" and "5xx".
 	// +optional
 	// +listType=set
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=32
-	On []RetryCause `json:"on,omitempty"`
+	Causes []RetryCause `json:"causes,omitempty"`
 }
 
 // RetryCause names one kind of failure.

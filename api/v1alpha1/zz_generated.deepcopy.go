@@ -1814,8 +1814,8 @@ func (in *RetryPolicy) DeepCopyInto(out *RetryPolicy) {
 		*out = new(Backoff)
 		(*in).DeepCopyInto(*out)
 	}
-	if in.On != nil {
-		in, out := &in.On, &out.On
+	if in.Causes != nil {
+		in, out := &in.Causes, &out.Causes
 		*out = make([]RetryCause, len(*in))
 		copy(*out, *in)
 	}

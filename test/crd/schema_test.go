@@ -151,8 +151,7 @@ func TestNamesSurviveYAML(t *testing.T) {
 			continue
 		}
 		for name := range node.Properties {
-			// retry.on is named so by the page of the API; its description says to quote it.
-			if boolean.MatchString(name) && !(name == "on" && strings.Contains(node.Properties[name].Description, "\"on\"")) {
+			if boolean.MatchString(name) {
 				t.Errorf("%s.%s needs quotes in YAML", node, name)
 			}
 		}
