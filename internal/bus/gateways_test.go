@@ -46,13 +46,13 @@ func TestDeadReplicaVanishes(t *testing.T) {
 	t.Parallel()
 	g := NewWithT(t)
 	_, controller, gateway := startBus(t)
-	ensureBuckets(t, controller, BucketOptions{HeartbeatTTL: time.Second})
-	seen, _ := follow(t, controller.Gateways().WatchGateways)
-	g.Expect(seen.next()).To(BeEmpty())
-
 	g.Expect(gateway.Gateways().Beat(t.Context(), Heartbeat{Replica: "gw-0"})).To(Succeed())
-
+	seen, _ := follow(t, controller.Gateways().WatchGateways)
 	g.Expect(seen.next()).To(HaveKey("gw-0"))
+
+	// Shortened only now, so that it cannot expire before it was seen.
+	ensureBuckets(t, controller, BucketOptions{HeartbeatTTL: 200 * time.Millisecond})
+
 	g.Expect(seen.next()).To(BeEmpty())
 }
 

@@ -105,12 +105,12 @@ func inProcess(s *runningServer) func(*ClientOptions) {
 }
 
 // startBus returns a server, a controller's client with the buckets made, and a
-// gateway's client.
+// gateway's client. Heartbeats live long enough for the slowest machine.
 func startBus(t testing.TB) (s *runningServer, controller, gateway *Client) {
 	t.Helper()
 	s = startServer(t)
 	controller = connect(t, RoleController, s)
-	ensureBuckets(t, controller, BucketOptions{})
+	ensureBuckets(t, controller, BucketOptions{HeartbeatTTL: time.Hour})
 	return s, controller, connect(t, RoleGateway, s, inProcess(s))
 }
 

@@ -47,7 +47,6 @@ func denied(t *testing.T, c *Client, request func(context.Context) error) error 
 }
 
 func TestGatewayCannotTouchPrograms(t *testing.T) {
-	t.Parallel()
 	s, controller, _ := startBus(t)
 	put(t, controller, testProgram("a", "1"))
 	const stream = "KV_programs"
@@ -76,7 +75,6 @@ func TestGatewayCannotTouchPrograms(t *testing.T) {
 		"system requests": raw("$SYS.REQ.SERVER.PING"),
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
 			g := NewWithT(t)
 			gateway := connect(t, RoleGateway, s)
 			g.Expect(gateway.WaitConnected(t.Context())).To(Succeed())
@@ -85,13 +83,11 @@ func TestGatewayCannotTouchPrograms(t *testing.T) {
 		})
 	}
 
-	t.Cleanup(func() { // After the parallel subtests.
-		g := NewWithT(t)
-		got, revision, err := controller.Programs().Get(context.WithoutCancel(t.Context()), key)
-		g.Expect(err).NotTo(HaveOccurred())
-		g.Expect(revision).To(Equal(uint64(1)))
-		g.Expect(got.Secrets["secret/shop/api/key"].Reveal()).To(Equal([]byte("1")))
-	})
+	g := NewWithT(t)
+	got, revision, err := controller.Programs().Get(t.Context(), key)
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(revision).To(Equal(uint64(1)))
+	g.Expect(got.Secrets["secret/shop/api/key"].Reveal()).To(Equal([]byte("1")))
 }
 
 func raw(subject string) func(context.Context, *Client) error {
@@ -161,14 +157,11 @@ func TestUsersCannotReadEachOthersReplies(t *testing.T) {
 			c := connect(t, role, s)
 			g.Expect(c.WaitConnected(t.Context())).To(Succeed())
 			for _, subject := range []string{other.inboxPrefix() + ".>", "_INBOX.>", "$KV.>", "$JS.>", ">"} {
-				err := denied(t, c, func(ctx context.Context) error {
-					if _, err := c.nc.SubscribeSync(subject); err != nil {
-						return err
-					}
-					<-ctx.Done()
-					return ctx.Err()
-				})
-				g.Expect(err).To(MatchError(nats.ErrPermissionViolation), subject)
+				_, err := c.nc.SubscribeSync(subject)
+				g.Expect(err).NotTo(HaveOccurred())
+				// The server answers in order: a denial comes before the pong.
+				g.Expect(c.nc.FlushTimeout(patience)).To(Succeed())
+				g.Expect(c.nc.LastError()).To(MatchError(ContainSubstring(`Subscription to "`+subject+`"`)), subject)
 			}
 		})
 	}

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
 	. "github.com/onsi/gomega"
 
 	"github.com/headgate-io/headgate/internal/program"
@@ -159,6 +160,24 @@ func TestWatchOfAnEmptyBucketIsSynced(t *testing.T) {
 	updates, _ := follow(t, gateway.Programs().Watch)
 
 	g.Expect(names(updates.until(synced))).To(Equal([]string{"Synced"}))
+}
+
+// Delete markers expire: the last revision may belong to a message that is gone.
+func TestWatermarkCoversMessagesThatAreGone(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	_, controller, gateway := startBus(t)
+	put(t, controller, testProgram("a", "1"))
+	revision := put(t, controller, testProgram("b", "1"))
+	stream, err := controller.js.Stream(t.Context(), streamName(bucketPrograms))
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(stream.Purge(t.Context(), jetstream.WithPurgeSubject("$KV.programs.shop.b"))).To(Succeed())
+
+	updates, _ := follow(t, gateway.Programs().Watch)
+
+	got := updates.until(synced)
+	g.Expect(names(got)).To(Equal([]string{"a", "Synced"}))
+	g.Expect(got[1].Revision).To(Equal(revision))
 }
 
 func TestWatchWaitsForTheBucket(t *testing.T) {
