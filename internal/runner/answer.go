@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 
+	"github.com/headgate-io/headgate/internal/auth"
 	"github.com/headgate-io/headgate/internal/expr"
 	"github.com/headgate-io/headgate/internal/program"
 )
@@ -18,22 +20,17 @@ const (
 	contentTypeJSON   = "application/json"
 )
 
-// reservedInAnswer are headers that an answer gets from the server alone: they
-// frame the message (RFC 9112), belong to one hop (RFC 9110 section 7.6.1), or
-// say what Headgate says of every answer.
-var reservedInAnswer = map[string]bool{
-	"Connection":         true,
-	"Content-Encoding":   true,
-	"Content-Length":     true,
-	"Date":               true,
-	"Headgate-Run-Id":    true,
-	"Keep-Alive":         true,
-	"Proxy-Authenticate": true,
-	"Proxy-Connection":   true,
-	"Te":                 true,
-	"Trailer":            true,
-	"Transfer-Encoding":  true,
-	"Upgrade":            true,
+// reservedInAnswer reports whether a header of an answer is not the flow's to
+// set: it frames the message, or is the server's or the protocol's.
+func reservedInAnswer(canonical string) bool {
+	switch {
+	case canonical == headerContentType:
+		return false
+	case canonical == "Date", strings.HasPrefix(canonical, protocolPrefix):
+		return true
+	default:
+		return auth.ForbiddenHeader(canonical)
+	}
 }
 
 // answer is a linked mapping of a run into an answer.

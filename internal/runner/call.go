@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 
 	"golang.org/x/net/http/httpguts"
 
@@ -18,29 +19,19 @@ import (
 )
 
 // headerHops counts the flows that a call has passed through.
-const headerHops = "Headgate-Hops"
+const headerHops = protocolPrefix + "Hops"
 
 const headerIdempotencyKey = "Idempotency-Key"
 
-// reservedInCall are headers that a flow cannot set on a call: they frame the
-// message (RFC 9112), belong to one hop (RFC 9110 section 7.6.1), say where the
-// call goes, carry a secret, or count hops.
-var reservedInCall = map[string]bool{
-	"Authorization":       true, // a Credential's business
-	"Connection":          true,
-	"Content-Encoding":    true, // bodies are sent as they are
-	"Content-Length":      true,
-	"Expect":              true,
-	headerHops:            true,
-	"Host":                true,
-	"Http2-Settings":      true,
-	"Keep-Alive":          true,
-	"Proxy-Authorization": true,
-	"Proxy-Connection":    true,
-	"Te":                  true,
-	"Trailer":             true,
-	"Transfer-Encoding":   true,
-	"Upgrade":             true,
+// protocolPrefix begins the headers that Headgates say things to each other and
+// to callers with.
+const protocolPrefix = "Headgate-"
+
+// reservedInCall reports whether a header of a call is not the flow's to set: it
+// frames the message, carries a secret, or is part of the protocol. The type of
+// the body has a field of its own.
+func reservedInCall(canonical string) bool {
+	return auth.ForbiddenHeader(canonical) || canonical == "Authorization" || strings.HasPrefix(canonical, protocolPrefix)
 }
 
 // callAction makes an outbound call.

@@ -4,6 +4,7 @@
 package runner_test
 
 import (
+	"bufio"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -203,6 +204,38 @@ func TestTimeouts(t *testing.T) {
 	}
 }
 
+// A pooled connection that turns out to be closed is no failure: the call is made
+// again on a new one, under the same key.
+func TestStaleConnection(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	received := make(chan string, 8)
+	serves := 0
+	url := serveConns(t, func(c net.Conn) {
+		serves++
+		reader := bufio.NewReader(c)
+		for requests := 1; ; requests++ {
+			req, err := http.ReadRequest(reader)
+			if err != nil {
+				return
+			}
+			body, _ := io.ReadAll(req.Body)
+			received <- req.Header.Get("Idempotency-Key") + " " + string(body)
+			if serves == 1 && requests == 2 {
+				return // the first connection dies under the second call
+			}
+			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+			if serves == 2 {
+				return
+			}
+		}
+	})
+	f := link(t, newRunner(t), newProgram(call("a", url, body(`{"n": 1}`)), call("b", url, body(`{"n": 2}`))))
+	g.Expect(f.Run(t.Context(), newRequest()).Err).NotTo(HaveOccurred())
+	g.Expect(received).To(HaveLen(3))
+	g.Expect([]string{<-received, <-received, <-received}).To(Equal([]string{`run-1/a {"n":1}`, `run-1/b {"n":2}`, `run-1/b {"n":2}`}))
+}
+
 func TestUnwantedBodyDoesNotHoldARunUp(t *testing.T) {
 	t.Parallel()
 	g := NewWithT(t)
@@ -233,8 +266,11 @@ func TestCallerGoesAway(t *testing.T) {
 
 	ctx, cancel = context.WithDeadline(t.Context(), time.Now().Add(-time.Second))
 	defer cancel()
+	// The failure is mapped all the same, loops included.
+	p.Response.OnFailure = []program.FailureRule{{Status: 504, JSON: []byte(`"${[1, 2].map(i, error.class)}"`)}}
 	res = link(t, newRunner(t), p).Run(ctx, newRequest())
 	g.Expect(res).To(haveFailed(program.ClassTimeout, "the run took longer than its caller waits"))
+	g.Expect(string(res.Answer.Body)).To(Equal(`["Timeout","Timeout"]`))
 }
 
 func TestTLS(t *testing.T) {

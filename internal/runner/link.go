@@ -164,7 +164,7 @@ func (l *linker) named(field string, in []program.NamedTemplate) ([]namedTemplat
 }
 
 // headers links headers that a flow produces: outbound, or of its answer.
-func (l *linker) headers(field string, in []program.NamedTemplate, reserved map[string]bool) ([]namedTemplate, error) {
+func (l *linker) headers(field string, in []program.NamedTemplate, reserved func(canonical string) bool) ([]namedTemplate, error) {
 	out, err := l.named(field, in)
 	if err != nil {
 		return nil, err
@@ -176,7 +176,7 @@ func (l *linker) headers(field string, in []program.NamedTemplate, reserved map[
 		switch {
 		case !httpguts.ValidHeaderFieldName(name):
 			return nil, fmt.Errorf("%s: %q is not the name of a header", field, name)
-		case reserved[canonical]:
+		case reserved(canonical):
 			return nil, fmt.Errorf("%s: %s cannot be set by a flow", field, canonical)
 		case seen[canonical]:
 			return nil, fmt.Errorf("%s: %s occurs twice", field, canonical)

@@ -97,7 +97,7 @@ func TestFlowsCannotSetHeadersThatFrameAMessage(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{
 		"host", "Content-Length", "transfer-encoding", "Connection", "Keep-Alive", "TE", "Trailer", "Upgrade", "Expect",
-		"Proxy-Authorization", "Proxy-Connection", "Authorization", "Headgate-Hops", "HTTP2-Settings",
+		"Proxy-Authorization", "Proxy-Connection", "Authorization", "Headgate-Hops", "HTTP2-Settings", "Content-Type", "Content-Encoding",
 	} {
 		_, err := newRunner(t).Link(newProgram(call("s", "http://pets.example", func(h *program.HTTP) {
 			h.Headers = []program.NamedTemplate{{Name: name, Value: "1"}}

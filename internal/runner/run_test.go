@@ -68,6 +68,8 @@ func TestVariables(t *testing.T) {
 		{"${run.id + '/' + run.flow + '/' + run.namespace}", `"run-1/pet-intake/pets"`},
 		{"${run.attempt}", `1`},
 		{"${run.startedAt == now()}", `true`},
+		{"${run}", `{"attempt":1,"flow":"pet-intake","id":"run-1","namespace":"pets","startedAt":"2026-01-01T00:00:00Z"}`},
+		{"${dyn(run).map(name, name).size()}", `5`},
 		{"${steps.got.status}", `202`},
 		{"${steps.got.headers['x-many']}", `"1, 2"`},
 		{"${steps.got.body.id}", `7`},
