@@ -38,6 +38,10 @@ const (
 	maxKeyName     = 256
 	maxKeyPrefix   = 64
 
+	// A gateway neither calls longer URLs nor sends longer headers, in bytes.
+	maxURLBytes         = 16 << 10
+	maxHeaderValueBytes = 32 << 10
+
 	// maxTimeout bounds a step, and a run while its caller waits.
 	maxTimeout = 10 * time.Minute
 )
@@ -186,5 +190,8 @@ func (c *collector) jsonValue(at path, value flowv1alpha1.JSON) json.RawMessage 
 func (c *collector) headerValue(at path, value string) {
 	if !httpguts.ValidHeaderFieldValue(value) {
 		c.invalid(at, "has a control character, which a header must not contain")
+	}
+	if len(value) > maxHeaderValueBytes {
+		c.invalid(at, "is longer than 32 KiB")
 	}
 }

@@ -36,7 +36,7 @@ func TestBounds(t *testing.T) {
 		},
 		"template": {
 			func(f *flowv1alpha1.Flow) {
-				f.Spec.Steps[0].HTTP.Headers = map[string]flowv1alpha1.Template{"X": flowv1alpha1.Template(chars(16385))}
+				f.Spec.Steps[0].HTTP.Headers = map[string]flowv1alpha1.Template{"X": flowv1alpha1.Template(strings.Repeat("a", 16385))}
 			},
 			"spec.steps[0].http.headers.X: must have at most 16384 characters",
 		},
@@ -94,6 +94,18 @@ func TestBounds(t *testing.T) {
 			func(f *flowv1alpha1.Flow) { f.Spec.Triggers.Webhook.Path = strings.Repeat("a", 513) },
 			"spec.triggers.webhook.path: must have at most 512 characters",
 		},
+		"header value": {
+			func(f *flowv1alpha1.Flow) {
+				f.Spec.Steps[0].HTTP.Headers = map[string]flowv1alpha1.Template{"X": flowv1alpha1.Template(strings.Repeat("€", 11_000))}
+			},
+			"spec.steps[0].http.headers.X: is longer than 32 KiB",
+		},
+		"URL": {
+			func(f *flowv1alpha1.Flow) {
+				f.Spec.Steps[0].HTTP.URL = flowv1alpha1.Template("https://petstore.example.com/" + chars(16000))
+			},
+			"spec.steps[0].http.url: is longer than 16 KiB",
+		},
 		"content type": {
 			func(f *flowv1alpha1.Flow) {
 				f.Spec.Steps[0].HTTP.ContentType = "text/" + strings.Repeat("a", 252)
@@ -117,6 +129,22 @@ func TestBounds(t *testing.T) {
 				f.Spec.Response.JSON.Raw = []byte(strings.Repeat("[", 65) + strings.Repeat("]", 65))
 			},
 			"spec.response.json: invalid JSON at byte 64: ",
+		},
+		"a member of set that is too deep as a part of it": {
+			func(f *flowv1alpha1.Flow) {
+				deep := flowv1alpha1.JSON{Raw: []byte(strings.Repeat("[", 64) + strings.Repeat("]", 64))}
+				f.Spec.Steps = append(f.Spec.Steps, flowv1alpha1.Step{Name: "s", Set: map[string]flowv1alpha1.JSON{"a": deep}})
+			},
+			"spec.steps[1].set: invalid JSON at byte ",
+		},
+		"too many expressions in the members of set": {
+			func(f *flowv1alpha1.Flow) {
+				many := flowv1alpha1.JSON{Raw: []byte(`["` + strings.Repeat(`${1}","`, 600) + `"]`)}
+				f.Spec.Steps = append(f.Spec.Steps, flowv1alpha1.Step{
+					Name: "s", Set: map[string]flowv1alpha1.JSON{"a": many, "b": many},
+				})
+			},
+			"spec.steps[1].set.b[400]: at offset 0: there are more than 1000 expressions up to here",
 		},
 		"too many expressions": {
 			func(f *flowv1alpha1.Flow) {

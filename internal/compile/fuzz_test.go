@@ -97,6 +97,7 @@ func checkCompiles(t *testing.T, src compile.Source) {
 		g.Expect(p.Unavailable).To(BeEmpty())
 	}
 	g.Expect(p.Validate()).To(Succeed())
+	g.Expect(link(dynamicEnv(), p)).To(Succeed())
 	data, err := program.Encode(p)
 	g.Expect(err).NotTo(HaveOccurred())
 	_, err = program.Decode(data)

@@ -148,6 +148,8 @@ func (c *compiler) headers(
 // callHeader refuses headers that are not the author's to set.
 func (c *compiler) callHeader(at path, canonical string) {
 	switch {
+	case isReserved(canonical):
+		c.invalid(at, "is set by Headgate")
 	case canonical == "Content-Type":
 		c.invalid(at, "is set with contentType, not as a header")
 	case canonical == "Authorization":
@@ -157,10 +159,17 @@ func (c *compiler) callHeader(at path, canonical string) {
 	}
 }
 
+// isReserved reports whether a header is part of the protocol of Headgate.
+func isReserved(canonical string) bool { return strings.HasPrefix(canonical, "Headgate-") }
+
 // url checks what is known of a URL by now. It returns the URL if scheme, host
 // and port are known and in order.
 func (c *compiler) url(at path, source string) *url.URL {
 	known, dynamic := splitLiteral(source)
+	if len(known) > maxURLBytes {
+		c.invalid(at, "is longer than 16 KiB")
+		return nil
+	}
 	scheme, rest, hasScheme := strings.Cut(known, "://")
 	if !hasScheme {
 		if known != "" && !(dynamic && beginsScheme(known)) {

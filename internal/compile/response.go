@@ -83,7 +83,7 @@ func (c *compiler) answer(at path, status int32, b *flowv1alpha1.Body) {
 func (c *compiler) answerHeader(at path, canonical string) {
 	switch {
 	case canonical == "Content-Type":
-	case canonical == "Headgate-Run-Id":
+	case canonical == "Date" || isReserved(canonical):
 		c.invalid(at, "is set by Headgate")
 	case auth.ForbiddenHeader(canonical):
 		c.invalid(at, "frames the message or belongs to the connection, and cannot be set")

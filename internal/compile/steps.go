@@ -103,17 +103,20 @@ func (c *compiler) set(at path, members map[string]flowv1alpha1.JSON, here place
 		c.invalid(at, "must have at least one entry")
 	}
 	c.maxItems(at, len(members), maxFields)
-	compiled := make(map[string]json.RawMessage, len(members))
+	// The program holds one object: what is too deep or too much may be so only
+	// as a whole.
+	values := make(map[string]json.RawMessage, len(members))
 	for _, name := range slices.Sorted(maps.Keys(members)) {
-		value := members[name]
-		compiled[name] = here.tree(at.key(name), &value)
+		if values[name] = c.jsonValue(at.key(name), members[name]); values[name] == nil {
+			return nil
+		}
 	}
-	object, err := json.Marshal(compiled)
+	object, err := json.Marshal(values)
 	if err != nil {
 		c.invalid(at, "is not JSON")
 		return nil
 	}
-	return object
+	return here.tree(at, &flowv1alpha1.JSON{Raw: object})
 }
 
 func (c *compiler) fail(at path, f *flowv1alpha1.FailStep, here place) *program.Fail {
