@@ -135,33 +135,54 @@ func (g *Gateway) useBus(ctx context.Context, o bus.ClientOptions) error {
 // applyUntil turns what the watch delivers into snapshots until ctx is done.
 func (g *Gateway) applyUntil(ctx context.Context) {
 	table := newTable(&linker{runner: g.runner, reports: g.reports, metrics: g.metrics}, g.log)
-	current, synced := new(snapshot), false
+	var grace <-chan time.Time
+	var last batch
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-grace:
+			grace = nil
+			g.log.Warn("Dropping flows that the bus has lost and the controller has not put again", "flows", len(table.unseen))
+			table.purge()
+			g.publish(table, last)
 		case <-g.queue.wake:
+			b := g.queue.take()
+			doubtful := table.apply(b)
+			if b.reset {
+				g.reports.rewrite()
+				grace = nil
+			}
+			if doubtful && grace == nil {
+				g.log.Warn("The bus has lost flows, serving them until the controller has put what exists", "flows", len(table.unseen))
+				grace = g.after(refillGrace)
+			}
+			b.updates = nil
+			last = b
+			g.publish(table, b)
 		}
-		b := g.queue.take()
-		table.apply(b)
-		if b.reset {
-			g.reports.rewrite()
+	}
+}
+
+// publish swaps the snapshot and tells the rest of the gateway.
+func (g *Gateway) publish(table *table, b batch) {
+	current := g.handler.snapshot.Load()
+	switch {
+	case current != nil:
+		if next := table.commit(current); next != current {
+			g.handler.snapshot.Store(next)
 		}
+	case b.synced:
 		// The first snapshot is complete: before it, nobody can tell an unknown
 		// hook from one that was not read yet.
-		if synced = synced || b.synced; synced {
-			if next := table.commit(current); next != current || g.handler.snapshot.Load() == nil {
-				current = next
-				g.handler.snapshot.Store(next)
-			}
-		}
-		refused := table.refusals()
-		g.status.set(b, refused, len(table.entries))
-		g.metrics.flows.Set(float64(len(table.entries)))
-		g.metrics.refused.Set(float64(len(refused)))
-		g.metrics.revision.Set(float64(b.revision))
-		g.log.Debug("Applied programs", "changes", len(b.updates), "revision", b.revision, "synced", b.synced, "flows", len(table.entries))
+		g.handler.snapshot.Store(table.commit(new(snapshot)))
 	}
+	refused := table.refusals()
+	g.status.set(b, refused, len(table.entries))
+	g.metrics.flows.Set(float64(len(table.entries)))
+	g.metrics.refused.Set(float64(len(refused)))
+	g.metrics.revision.Set(float64(b.revision))
+	g.log.Debug("Applied programs", "revision", b.revision, "synced", b.synced, "flows", len(table.entries))
 }
 
 // reportUntil writes reports every few seconds until ctx is done.

@@ -41,8 +41,9 @@ type Gateway struct {
 	hookAddr, adminAddr net.Addr
 	busAddr             atomic.Pointer[string]
 
-	// reportInterval and beatInterval are constants but for tests.
+	// What tests replace: two intervals, and the timer of the drain delay.
 	reportInterval, beatInterval time.Duration
+	after                        func(time.Duration) <-chan time.Time
 }
 
 // New checks the options; it opens nothing.
@@ -60,6 +61,7 @@ func New(o Options) (*Gateway, error) {
 		listening:      make(chan struct{}),
 		reportInterval: reportInterval,
 		beatInterval:   bus.HeartbeatInterval,
+		after:          time.After,
 	}
 	g.wait("starting")
 	limits := defaultLimits()
@@ -185,10 +187,8 @@ func (g *Gateway) drain(ctx context.Context, s *hookServer) {
 	g.handler.draining.Store(true)
 	g.log.Info("The gateway is draining", "delay", g.opts.DrainDelay, "timeout", g.opts.DrainTimeout)
 	if g.opts.DrainDelay > 0 {
-		timer := time.NewTimer(g.opts.DrainDelay)
-		defer timer.Stop()
 		select {
-		case <-timer.C:
+		case <-g.after(g.opts.DrainDelay):
 		case <-ctx.Done():
 		}
 	}

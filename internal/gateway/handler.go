@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -73,7 +74,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.busy.Add(1)
 	h.metrics.inFlight.Inc()
 	x := &exchange{w: w, r: r, started: h.clock.Now()}
-	defer h.finish(x)
+	defer h.finish(r.Context(), x)
 
 	header := w.Header()
 	header.Set("Cache-Control", "no-store")
@@ -89,7 +90,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.refuse(x, p)
 		return
 	}
-	h.run(x)
+	h.run(r.Context(), x)
 }
 
 // refuse answers with a problem. A body that was not read is not waited for: the
@@ -109,10 +110,10 @@ func (h *handler) writeProblem(x *exchange, p *problem) {
 }
 
 // run runs the flow and answers with what came of it.
-func (h *handler) run(x *exchange) {
+func (h *handler) run(ctx context.Context, x *exchange) {
 	h.extendDeadlines(x)
 	x.route.stats.begin()
-	result := x.route.flow.Run(x.r.Context(), h.request(x))
+	result := x.route.flow.Run(ctx, h.request(x))
 	x.route.stats.end(result)
 	h.metrics.ran(result)
 	for ref, key := range result.KeysUsed {
@@ -185,9 +186,7 @@ func callerIP(remote string) string {
 // answer writes what the flow answers.
 func (h *handler) answer(x *exchange, a *runner.Answer) {
 	header := x.w.Header()
-	for name, values := range a.Header {
-		header[name] = values
-	}
+	maps.Copy(header, a.Header)
 	if len(a.Body) > 0 {
 		header.Set("Content-Length", strconv.Itoa(len(a.Body)))
 	}
@@ -202,7 +201,7 @@ func (h *handler) answer(x *exchange, a *runner.Answer) {
 }
 
 // finish records the request, whatever became of it.
-func (h *handler) finish(x *exchange) {
+func (h *handler) finish(ctx context.Context, x *exchange) {
 	if cause := recover(); cause != nil {
 		h.recovered(x, cause)
 	}
@@ -214,7 +213,7 @@ func (h *handler) finish(x *exchange) {
 	}
 	series.observe(x.status, took)
 	h.metrics.inFlight.Dec()
-	h.logAccess(x, took)
+	h.logAccess(ctx, x, took)
 	h.busy.Done()
 }
 
@@ -229,8 +228,7 @@ func (h *handler) recovered(x *exchange, cause any) {
 
 // logAccess writes one line. It has nothing that a caller chose but the method,
 // which net/http has checked to be a token.
-func (h *handler) logAccess(x *exchange, took time.Duration) {
-	ctx := context.WithoutCancel(x.r.Context())
+func (h *handler) logAccess(ctx context.Context, x *exchange, took time.Duration) {
 	if !h.log.Enabled(ctx, slog.LevelInfo) {
 		return
 	}

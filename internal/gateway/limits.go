@@ -42,6 +42,10 @@ const (
 	// before there is a snapshot.
 	readinessCheck = time.Second
 
+	// refillGrace is how long flows are served on that a bus which came back
+	// empty does not have: what the controller needs to fill it again, with room.
+	refillGrace = 2 * time.Minute
+
 	// materialPoll is how often the folder of the bus Secret is looked at until
 	// it is complete.
 	materialPoll = time.Second

@@ -24,8 +24,11 @@ type table struct {
 	// waiting are the entries whose path another flow serves.
 	waiting map[program.Key]*entry
 	refused map[string]bus.Refusal
-	// unseen are the flows that have not come again since a reset; nil when
-	// there was none.
+	// incarnation of the bucket that was last read completely.
+	incarnation string
+	// resetting is true from a reset until everything has come again.
+	resetting bool
+	// unseen are the flows that have not come again since the last reset.
 	unseen map[program.Key]struct{}
 	// changes since the last snapshot; nil removes a route.
 	changes map[routeKey]*route
@@ -56,9 +59,13 @@ func newTable(l *linker, log *slog.Logger) *table {
 	}
 }
 
-// apply brings the table up to a batch.
-func (t *table) apply(b batch) {
+// apply brings the table up to a batch. It tells whether flows are left that a
+// bucket of another incarnation does not have: the bucket was lost, and as long
+// as the controller may still be filling it they are better served than dropped.
+// The caller then calls purge after a while.
+func (t *table) apply(b batch) (doubtful bool) {
 	if b.reset {
+		t.resetting = true
 		t.unseen = make(map[program.Key]struct{}, len(t.entries))
 		for key := range t.entries {
 			t.unseen[key] = struct{}{}
@@ -79,11 +86,20 @@ func (t *table) apply(b batch) {
 		}
 	}
 	if b.synced {
-		for key := range t.unseen {
-			t.remove(key)
+		if t.resetting && t.incarnation == b.incarnation {
+			t.purge()
 		}
-		t.unseen = nil
+		t.resetting, t.incarnation = false, b.incarnation
 	}
+	return !t.resetting && len(t.unseen) > 0
+}
+
+// purge drops the flows that have not come again since the last reset.
+func (t *table) purge() {
+	for key := range t.unseen {
+		t.remove(key)
+	}
+	t.unseen = nil
 }
 
 func (t *table) entry(key program.Key, revision uint64) *entry {
