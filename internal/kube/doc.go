@@ -4,7 +4,7 @@
 // Package kube is the thin glue between the reconcilers and controller-runtime:
 // what every reconciler of this project needs, once.
 //
-//   - StatusPatcher writes a status only when it changed.
+//   - StatusWriter writes a status only when it changed, and from no outdated object.
 //   - SetCondition, Summarize and RemoveCondition are the one way to conditions.
 //   - Outcome turns an error into what the workqueue does with it.
 //   - Emit turns changes of conditions into events, once per change.

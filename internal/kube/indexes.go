@@ -18,8 +18,8 @@ var namespaceKind = corev1.SchemeGroupVersion.WithKind("Namespace")
 
 // The indexes of the cache. Their keys look like fields but are computed.
 const (
-	indexFlowRefs = "headgate.refs"
-	indexFlowRoute       = "headgate.route"
+	indexFlowRefs  = "headgate.refs"
+	indexFlowRoute = "headgate.route"
 )
 
 // RegisterFlowIndexes adds the indexes that the functions below need.

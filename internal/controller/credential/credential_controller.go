@@ -45,7 +45,11 @@ type Options struct {
 }
 
 // Reconciler reconciles Credentials. Make it with New.
-type Reconciler struct{ Options }
+type Reconciler struct {
+	Options
+
+	statuses *kube.StatusWriter
+}
 
 // New makes a Reconciler.
 func New(o Options) (*Reconciler, error) {
@@ -55,7 +59,7 @@ func New(o Options) (*Reconciler, error) {
 	if o.Clock == nil {
 		o.Clock = clock.RealClock{}
 	}
-	return &Reconciler{o}, nil
+	return &Reconciler{Options: o, statuses: kube.NewStatusWriter(o.Client)}, nil
 }
 
 // +kubebuilder:rbac:groups=headgate.dev,resources=credentials;flows,verbs=get;list;watch
@@ -98,12 +102,16 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	err := r.Client.Get(ctx, req.NamespacedName, &c)
 	if apierrors.IsNotFound(err) || (err == nil && !c.DeletionTimestamp.IsZero()) {
 		r.Objects.Forget(kube.Referrer{Kind: referrer, NamespacedName: req.NamespacedName})
+		r.statuses.Forget(req.NamespacedName)
 		return kube.Outcome(ctx, 0, r.Fleet.ForgetCredential(ctx, req.NamespacedName))
 	}
 	if err != nil {
 		return kube.Outcome(ctx, 0, fmt.Errorf("get Credential: %w", err))
 	}
-	patcher := kube.NewStatusPatcher(r.Client, &c)
+	patch, err := r.statuses.Begin(&c)
+	if err != nil {
+		return kube.Outcome(ctx, 0, err)
+	}
 	before := c.DeepCopy().Status.Conditions
 	f, err := r.gather(ctx, &c)
 	if err != nil {
@@ -111,7 +119,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		return kube.Outcome(ctx, 0, err)
 	}
 	setStatus(&c, f)
-	changed, err := patcher.Patch(ctx, &c)
+	changed, err := patch.Write(ctx, &c)
 	if changed {
 		kube.Emit(r.Recorder, &c, before, c.Status.Conditions)
 	}

@@ -61,6 +61,7 @@ type Options struct {
 type Reconciler struct {
 	Options
 
+	statuses  *kube.StatusWriter
 	grants    kube.Grants
 	memo      memo
 	fallbacks fallbacks
@@ -74,7 +75,7 @@ func New(o Options) (*Reconciler, error) {
 	if o.Clock == nil {
 		o.Clock = clock.RealClock{}
 	}
-	return &Reconciler{Options: o, grants: kube.Grants{Reader: o.Client}}, nil
+	return &Reconciler{Options: o, statuses: kube.NewStatusWriter(o.Client), grants: kube.Grants{Reader: o.Client}}, nil
 }
 
 // +kubebuilder:rbac:groups=headgate.dev,resources=flows;credentials,verbs=get;list;watch
@@ -125,7 +126,10 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	if err != nil {
 		return kube.Outcome(ctx, 0, fmt.Errorf("get Flow: %w", err))
 	}
-	patcher := kube.NewStatusPatcher(r.Client, &flow)
+	patch, err := r.statuses.Begin(&flow)
+	if err != nil {
+		return kube.Outcome(ctx, 0, err)
+	}
 	before := flow.DeepCopy().Status.Conditions
 	s := &scope{flow: &flow, key: program.Key(req.NamespacedName)}
 	if err := r.run(ctx, s); err != nil {
@@ -133,7 +137,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		return kube.Outcome(ctx, 0, err)
 	}
 	setStatus(&flow, s.facts(r.PublicURL, r.Clock.Now()))
-	changed, err := patcher.Patch(ctx, &flow)
+	changed, err := patch.Write(ctx, &flow)
 	if changed {
 		kube.Emit(r.Recorder, &flow, before, flow.Status.Conditions)
 	}
@@ -158,6 +162,7 @@ func (r *Reconciler) cleanUp(ctx context.Context, name types.NamespacedName) err
 	r.Objects.Forget(kube.Referrer{Kind: referrerSpec, NamespacedName: name})
 	r.forgetFallback(key)
 	r.memo.forget(key)
+	r.statuses.Forget(name)
 	err := errors.Join(r.Fleet.Withdraw(ctx, key), r.Fleet.ForgetFlow(ctx, key))
 	return waitForBus(err)
 }

@@ -32,7 +32,11 @@ type Options struct {
 }
 
 // Reconciler reconciles Subscriptions. Make it with New.
-type Reconciler struct{ Options }
+type Reconciler struct {
+	Options
+
+	statuses *kube.StatusWriter
+}
 
 // New makes a Reconciler.
 func New(o Options) (*Reconciler, error) {
@@ -42,7 +46,7 @@ func New(o Options) (*Reconciler, error) {
 	if o.Clock == nil {
 		o.Clock = clock.RealClock{}
 	}
-	return &Reconciler{o}, nil
+	return &Reconciler{Options: o, statuses: kube.NewStatusWriter(o.Client)}, nil
 }
 
 // +kubebuilder:rbac:groups=headgate.dev,resources=subscriptions,verbs=get;list;watch
@@ -63,12 +67,16 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
 // Reconcile implements reconcile.ObjectReconciler.
 func (r *Reconciler) Reconcile(ctx context.Context, s *flowv1alpha1.Subscription) (ctrl.Result, error) {
 	if !s.DeletionTimestamp.IsZero() {
+		r.statuses.Forget(client.ObjectKeyFromObject(s))
 		return ctrl.Result{}, nil
 	}
-	patcher := kube.NewStatusPatcher(r.Client, s)
+	patch, err := r.statuses.Begin(s)
+	if err != nil {
+		return kube.Outcome(ctx, 0, err)
+	}
 	before := s.DeepCopy().Status.Conditions
 	setStatus(s, r.Clock.Now())
-	changed, err := patcher.Patch(ctx, s)
+	changed, err := patch.Write(ctx, s)
 	if changed {
 		kube.Emit(r.Recorder, s, before, s.Status.Conditions)
 	}
@@ -77,14 +85,15 @@ func (r *Reconciler) Reconcile(ctx context.Context, s *flowv1alpha1.Subscription
 
 // setStatus says that Subscriptions are not supported. It is pure.
 func setStatus(s *flowv1alpha1.Subscription, now time.Time) {
-	set := func(conditionType string, status metav1.ConditionStatus) {
-		kube.SetCondition(&s.Status.Conditions, s.Generation, now, metav1.Condition{
-			Type: conditionType, Status: status, Reason: flowv1alpha1.ReasonUnsupportedValue,
-			Message: "Subscriptions are not supported by this version of Headgate",
-		})
+	const unsupported = "Subscriptions are not supported by this version of Headgate"
+	for _, c := range []metav1.Condition{
+		{Type: flowv1alpha1.ConditionAccepted, Status: metav1.ConditionFalse, Reason: flowv1alpha1.ReasonUnsupportedValue},
+		{Type: flowv1alpha1.ConditionResolvedRefs, Status: metav1.ConditionUnknown, Reason: flowv1alpha1.ReasonPending},
+		{Type: flowv1alpha1.ConditionReady, Status: metav1.ConditionFalse, Reason: flowv1alpha1.ReasonUnsupportedValue},
+		{Type: flowv1alpha1.ConditionStalled, Status: metav1.ConditionTrue, Reason: flowv1alpha1.ReasonUnsupportedValue},
+	} {
+		c.Message = unsupported
+		kube.SetCondition(&s.Status.Conditions, s.Generation, now, c)
 	}
-	set(flowv1alpha1.ConditionAccepted, metav1.ConditionFalse)
-	set(flowv1alpha1.ConditionReady, metav1.ConditionFalse)
-	set(flowv1alpha1.ConditionStalled, metav1.ConditionTrue)
 	s.Status.ObservedGeneration = s.Generation
 }
