@@ -144,7 +144,7 @@ func TestBusLost(t *testing.T) {
 	g.Expect(says(t, gw.send("POST", "/hook/pets/stays", ""))).To(Equal("new"))
 	g.Expect(says(t, gw.send("POST", "/hook/pets/goes", ""))).To(Equal("old"))
 	close(graceOver)
-	eventually(t, func() bool { return gw.send("POST", "/hook/pets/goes", "").StatusCode == 404 })
+	eventually(t, func() bool { return gw.send("POST", "/hook/pets/goes", "").StatusCode == http.StatusNotFound })
 	g.Expect(ctl.put(echoProgram("goes", "new"), gw)).To(Equal(bus.AckServed))
 	// What was counted before the loss is reported again.
 	g.Eventually(func() int64 {

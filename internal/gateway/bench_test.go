@@ -78,7 +78,7 @@ func BenchmarkNoCall(b *testing.B) {
 }
 
 func BenchmarkUnauthorized(b *testing.B) {
-	benchmarkHandler(b, petProgram("pet-intake", "", func(p *program.Program) { p.Webhook.Credentials = []string{"pets/token"} }), http.StatusUnauthorized)
+	benchmarkHandler(b, petProgram("pet-intake", "http://127.0.0.1:1", func(p *program.Program) { p.Webhook.Credentials = []string{"pets/token"} }), http.StatusUnauthorized)
 }
 
 // One edit among 10,000 flows, from the update to the new snapshot.
@@ -92,5 +92,19 @@ func BenchmarkEdit(b *testing.B) {
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
 		apply(b, h, table, petProgram(fmt.Sprint("flow-", i%10_000), fmt.Sprint("http://127.0.0.1:", 2+i/10_000)))
+	}
+}
+
+// Only the copy that an edit makes of the snapshot.
+func BenchmarkSnapshotCopy(b *testing.B) {
+	changes := make(map[routeKey]*route)
+	for i := range 10_000 {
+		changes[routeKey{"pets", fmt.Sprint("flow-", i)}] = new(route)
+	}
+	s := new(snapshot).with(changes)
+	edit := map[routeKey]*route{{"pets", "flow-7"}: new(route)}
+	b.ReportAllocs()
+	for b.Loop() {
+		s = s.with(edit)
 	}
 }

@@ -377,19 +377,19 @@ func (r reply) problem(t testing.TB) problem {
 // send calls a hook of the namespace pets. Headers are pairs of name and value.
 func (r *replica) send(method, path, body string, header ...string) reply {
 	r.t.Helper()
-	got, err := r.try(method, path, body, header...)
+	got, err := r.try(r.t.Context(), method, path, body, header...)
 	if err != nil {
 		r.t.Fatal(err)
 	}
 	return got
 }
 
-func (r *replica) try(method, path, body string, header ...string) (reply, error) {
+func (r *replica) try(ctx context.Context, method, path, body string, header ...string) (reply, error) {
 	var reader io.Reader = http.NoBody
 	if body != "" {
 		reader = strings.NewReader(body)
 	}
-	req, err := http.NewRequestWithContext(r.t.Context(), method, "http://"+r.Addr()+path, reader)
+	req, err := http.NewRequestWithContext(ctx, method, "http://"+r.Addr()+path, reader)
 	if err != nil {
 		return reply{}, err
 	}

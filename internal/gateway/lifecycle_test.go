@@ -45,8 +45,8 @@ func TestUpdateUnderLoad(t *testing.T) {
 	for range 4 {
 		callers.Go(func() {
 			for ctx.Err() == nil {
-				got, err := gw.try("POST", "/hook/pets/echo", "")
-				if err != nil || got.StatusCode != 200 || !strings.HasPrefix(got.body, `{"says":"`) {
+				got, err := gw.try(t.Context(), "POST", "/hook/pets/echo", "")
+				if err != nil || got.StatusCode != http.StatusOK || !strings.HasPrefix(got.body, `{"says":"`) {
 					t.Errorf("%v %s", err, got.body)
 					return
 				}
@@ -146,7 +146,7 @@ func TestRestartAlone(t *testing.T) {
 	gw.stop()
 
 	gw = startGateway(t, inStore)
-	eventually(t, func() bool { return gw.get("/readyz").StatusCode == 200 })
+	eventually(t, func() bool { return gw.get("/readyz").StatusCode == http.StatusOK })
 	g.Expect(gw.send("POST", "/hook/pets/pet-intake", gromit, asPartner()...).StatusCode).To(Equal(201))
 	g.Expect(gw.send("POST", "/hook/pets/pet-intake", gromit).StatusCode).To(Equal(401))
 }
@@ -174,7 +174,7 @@ func TestCountersSurviveRestart(t *testing.T) {
 
 	gw = startGateway(t, inStore)
 	ctl = connectController(t, gw)
-	eventually(t, func() bool { return gw.get("/readyz").StatusCode == 200 })
+	eventually(t, func() bool { return gw.get("/readyz").StatusCode == http.StatusOK })
 	gw.send("POST", "/hook/pets/echo", "")
 	report := func(k program.Key) func() bus.FlowReport {
 		return func() bus.FlowReport {
@@ -240,7 +240,7 @@ func held(t testing.TB) (upstream *httptest.Server, arrived chan struct{}, relea
 func (r *replica) sendAsync(path, body string, header ...string) <-chan reply {
 	answers := make(chan reply, 1)
 	go func() {
-		got, err := r.try("POST", path, body, header...)
+		got, err := r.try(r.t.Context(), "POST", path, body, header...)
 		if err != nil {
 			r.t.Errorf("send: %v", err)
 		}
@@ -265,7 +265,7 @@ func TestDrain(t *testing.T) {
 	first := gw.sendAsync("/hook/pets/pet-intake", gromit, asPartner()...)
 	<-arrived
 	gw.cancel()
-	eventually(t, func() bool { return gw.get("/readyz").StatusCode == 503 })
+	eventually(t, func() bool { return gw.get("/readyz").StatusCode == http.StatusServiceUnavailable })
 	g.Expect(gw.get("/readyz").body).To(ContainSubstring(`"draining"`))
 	g.Expect(gw.get("/healthz").StatusCode).To(Equal(200))
 	second := gw.sendAsync("/hook/pets/pet-intake", gromit, asPartner()...)
@@ -350,7 +350,7 @@ func TestReadiness(t *testing.T) {
 		got := gw.get("/readyz")
 		var state readiness
 		g.Expect(json.Unmarshal([]byte(got.body), &state)).To(Succeed())
-		g.Expect(got.StatusCode == 200).To(Equal(state.Ready))
+		g.Expect(got.StatusCode).To(Equal(map[bool]int{true: http.StatusOK, false: http.StatusServiceUnavailable}[state.Ready]))
 		return state.Reason
 	}
 	g.Eventually(reason).WithTimeout(patience).Should(HavePrefix("waiting for the bus Secret"))
