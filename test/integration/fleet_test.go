@@ -74,7 +74,7 @@ func TestGrantsAcrossNamespaces(t *testing.T) {
 			g.Expect(c.Status).To(Equal(metav1.ConditionFalse), "%s: %s", c.Reason, c.Message)
 			g.Expect(c.Reason).To(Equal(flowv1alpha1.ReasonRefNotPermitted))
 			message = c.Message
-			g.Expect(call{url: f.Status.URL, body: "{}"}.do(g, t).status).To(Equal(http.StatusServiceUnavailable))
+			g.Expect(call{url: f.Status.URL, body: "{}"}.do(t, g).status).To(Equal(http.StatusServiceUnavailable))
 		}).WithTimeout(patience).Should(Succeed())
 		return message
 	}
@@ -88,7 +88,7 @@ func TestGrantsAcrossNamespaces(t *testing.T) {
 	for _, grant := range []string{"{from: All}", "{from: Selector, selector: {matchLabels: {team: blue}}}"} {
 		shared.apply(t, owner, owned(host, grant))
 		ready := shared.waitReady(t, tenant, "guest")
-		g.Expect(call{url: ready.Status.URL, body: "{}"}.do(g, t).status).To(Equal(http.StatusOK))
+		g.Expect(call{url: ready.Status.URL, body: "{}"}.do(t, g).status).To(Equal(http.StatusOK))
 		sent := sink.all()
 		g.Expect(sent[len(sent)-1].header.Get("Authorization")).To(Equal("Bearer shared-token-of-" + owner))
 	}
@@ -139,7 +139,7 @@ spec:
 		"a redirect":        friend.URL,
 		"a user name trick": strings.Replace(elsewhere.URL, "http://", "http://"+strings.TrimPrefix(friend.URL, "http://")+"@", 1),
 	} {
-		got := call{url: ready.Status.URL, body: fmt.Sprintf(`{"url":%q}`, target)}.do(g, t)
+		got := call{url: ready.Status.URL, body: fmt.Sprintf(`{"url":%q}`, target)}.do(t, g)
 		g.Expect(got.status).To(Equal(http.StatusBadGateway), name)
 		g.Expect(got.body).NotTo(ContainSubstring("127.0.0.1"), "the answer tells nothing about the inside: %s", name)
 	}
@@ -179,12 +179,12 @@ spec: {none: {}}
 		g.Expect(c.Reason).To(Equal(flowv1alpha1.ReasonRouteConflict))
 		g.Expect(c.Message).To(ContainSubstring("a-first"))
 	}).WithTimeout(patience).Should(Succeed())
-	g.Expect(call{url: first.Status.URL, body: "{}"}.do(g, t).body).To(MatchJSON(`{"served":"by a-first"}`))
+	g.Expect(call{url: first.Status.URL, body: "{}"}.do(t, g).body).To(MatchJSON(`{"served":"by a-first"}`))
 
 	shared.kubectl(t, "delete", "flow", "a-first", "-n", namespace)
 	shared.waitReady(t, namespace, "b-second")
 	g.Eventually(func(g Gomega) {
-		g.Expect(call{url: first.Status.URL, body: "{}"}.do(g, t).body).To(MatchJSON(`{"served":"by b-second"}`))
+		g.Expect(call{url: first.Status.URL, body: "{}"}.do(t, g).body).To(MatchJSON(`{"served":"by b-second"}`))
 	}).WithTimeout(patience).Should(Succeed())
 }
 
@@ -222,7 +222,7 @@ func TestGatewayServesThroughAnOutage(t *testing.T) {
 	hello := call{url: ready.Status.URL, user: "ada", password: "outage-password", body: `{"petname":"Gromit"}`}
 	there := hello
 	there.url = strings.Replace(hello.url, own.hookAddress, second.gateway.Addr(), 1)
-	g.Expect(there.do(g, t).status).To(Equal(http.StatusOK))
+	g.Expect(there.do(t, g).status).To(Equal(http.StatusOK))
 	g.Expect(second.stop()).To(Succeed())
 	gateways(flowv1alpha1.GatewaysStatus{Programmed: 1, Total: 1})
 
@@ -230,7 +230,7 @@ func TestGatewayServesThroughAnOutage(t *testing.T) {
 	g.Expect(own.controller.stop()).To(Succeed())
 	own.controller = nil
 	g.Expect(own.plane.StopAPIServer()).To(Succeed())
-	g.Expect(hello.do(g, t).status).To(Equal(http.StatusOK))
+	g.Expect(hello.do(t, g).status).To(Equal(http.StatusOK))
 	g.Expect(own.gateway.stop()).To(Succeed())
 	own.gateway, err = own.startGateway(t.Context(), gateway.Options{
 		Replica:          "gateway-0",
@@ -240,8 +240,8 @@ func TestGatewayServesThroughAnOutage(t *testing.T) {
 	})
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Eventually(func(g Gomega) {
-		g.Expect(hello.do(g, t).status).To(Equal(http.StatusOK))
+		g.Expect(hello.do(t, g).status).To(Equal(http.StatusOK))
 	}).WithTimeout(patience).Should(Succeed())
 	hello.password = "wrong"
-	g.Expect(hello.do(g, t).status).To(Equal(http.StatusUnauthorized))
+	g.Expect(hello.do(t, g).status).To(Equal(http.StatusUnauthorized))
 }

@@ -133,7 +133,7 @@ type call struct {
 	header            map[string]string
 }
 
-func (c call) do(g Gomega, t *testing.T) answer {
+func (c call) do(t *testing.T, g Gomega) answer {
 	t.Helper()
 	if c.method == "" {
 		c.method = http.MethodPost

@@ -53,7 +53,7 @@ var gatewayKeys = []string{
 var shared *installation
 
 func TestMain(m *testing.M) {
-	os.Exit(runTests(m))
+	os.Exit(runTests(m)) //nolint:forbidigo // the main of a test
 }
 
 func runTests(m *testing.M) int {

@@ -66,7 +66,7 @@ func TestRotatedSecretsAreServedWithoutARestart(t *testing.T) {
 	g := NewWithT(t)
 	sink := &echo{}
 	namespace, hello := newForwarder(t, serve(t, sink).URL)
-	g.Expect(hello.do(g, t).status).To(Equal(http.StatusOK))
+	g.Expect(hello.do(t, g).status).To(Equal(http.StatusOK))
 
 	stale := hello
 	hello.password = "second-password-of-" + namespace
@@ -74,11 +74,11 @@ func TestRotatedSecretsAreServedWithoutARestart(t *testing.T) {
 	shared.changeSecret(t, namespace, "caller", map[string]string{"password": hello.password})
 	shared.changeSecret(t, namespace, "upstream", map[string]string{"key": key})
 	g.Eventually(func(g Gomega) {
-		g.Expect(hello.do(g, t).status).To(Equal(http.StatusOK))
+		g.Expect(hello.do(t, g).status).To(Equal(http.StatusOK))
 		sent := sink.all()
 		g.Expect(sent[len(sent)-1].header.Get("X-Api-Key")).To(Equal(key))
 	}).WithTimeout(patience).Should(Succeed())
-	g.Expect(stale.do(g, t).status).To(Equal(http.StatusUnauthorized))
+	g.Expect(stale.do(t, g).status).To(Equal(http.StatusUnauthorized))
 }
 
 // A Secret that goes away never leaves a Flow with less authentication than was
@@ -87,11 +87,11 @@ func TestDeletedSecretClosesTheFlow(t *testing.T) {
 	t.Parallel()
 	g := NewWithT(t)
 	namespace, hello := newForwarder(t, serve(t, &echo{}).URL)
-	g.Expect(hello.do(g, t).status).To(Equal(http.StatusOK))
+	g.Expect(hello.do(t, g).status).To(Equal(http.StatusOK))
 
 	g.Expect(shared.admin.Delete(t.Context(), &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "caller"}})).To(Succeed())
 	g.Eventually(func(g Gomega) {
-		got := hello.do(g, t)
+		got := hello.do(t, g)
 		g.Expect(got.status).To(Equal(http.StatusServiceUnavailable))
 		g.Expect(got.header.Get("Retry-After")).NotTo(BeEmpty())
 	}).WithTimeout(patience).Should(Succeed())
@@ -106,7 +106,7 @@ func TestDeletedSecretClosesTheFlow(t *testing.T) {
 	hello.password = "third-password-of-" + namespace
 	shared.secret(t, namespace, "caller", map[string]string{"username": "ada", "password": hello.password})
 	shared.waitReady(t, namespace, "forward")
-	g.Expect(hello.do(g, t).status).To(Equal(http.StatusOK))
+	g.Expect(hello.do(t, g).status).To(Equal(http.StatusOK))
 }
 
 // A broken edit leaves the last good revision serving, also when its secrets
@@ -136,12 +136,12 @@ func TestBrokenEditKeepsTheLastGoodRevision(t *testing.T) {
 	for _, part := range []string{"spec.steps[0].http.json.name", "offset 20", "petnmae", "petname", "petstatus", good} {
 		g.Expect(described).To(ContainSubstring(part))
 	}
-	g.Expect(hello.do(g, t).status).To(Equal(http.StatusOK), "the last good revision serves")
+	g.Expect(hello.do(t, g).status).To(Equal(http.StatusOK), "the last good revision serves")
 
 	hello.password = "second-password-of-" + namespace
 	shared.changeSecret(t, namespace, "caller", map[string]string{"password": hello.password})
 	g.Eventually(func(g Gomega) {
-		g.Expect(hello.do(g, t).status).To(Equal(http.StatusOK))
+		g.Expect(hello.do(t, g).status).To(Equal(http.StatusOK))
 	}).WithTimeout(patience).Should(Succeed())
 
 	shared.apply(t, namespace, forwarder(server.URL))
@@ -152,11 +152,11 @@ func TestDeletedFlowIsNotFound(t *testing.T) {
 	t.Parallel()
 	g := NewWithT(t)
 	namespace, hello := newForwarder(t, serve(t, &echo{}).URL)
-	g.Expect(hello.do(g, t).status).To(Equal(http.StatusOK))
+	g.Expect(hello.do(t, g).status).To(Equal(http.StatusOK))
 	// Nothing holds the object back: it is gone when kubectl returns.
 	shared.kubectl(t, "delete", "flow", "forward", "-n", namespace, "--timeout=10s")
 	g.Eventually(func(g Gomega) {
-		g.Expect(hello.do(g, t).status).To(Equal(http.StatusNotFound))
+		g.Expect(hello.do(t, g).status).To(Equal(http.StatusNotFound))
 	}).WithTimeout(patience).Should(Succeed())
 }
 
@@ -166,7 +166,7 @@ func TestSuspendedFlowAnswersUnavailable(t *testing.T) {
 	namespace, hello := newForwarder(t, serve(t, &echo{}).URL)
 	shared.kubectl(t, "patch", "flow", "forward", "-n", namespace, "--type=merge", "-p", `{"spec":{"suspend":true}}`)
 	g.Eventually(func(g Gomega) {
-		got := hello.do(g, t)
+		got := hello.do(t, g)
 		g.Expect(got.status).To(Equal(http.StatusServiceUnavailable))
 		g.Expect(got.header.Get("Retry-After")).NotTo(BeEmpty())
 	}).WithTimeout(patience).Should(Succeed())
@@ -175,7 +175,7 @@ func TestSuspendedFlowAnswersUnavailable(t *testing.T) {
 
 	shared.kubectl(t, "patch", "flow", "forward", "-n", namespace, "--type=merge", "-p", `{"spec":{"suspend":false}}`)
 	g.Eventually(func(g Gomega) {
-		g.Expect(hello.do(g, t).status).To(Equal(http.StatusOK))
+		g.Expect(hello.do(t, g).status).To(Equal(http.StatusOK))
 	}).WithTimeout(patience).Should(Succeed())
 }
 

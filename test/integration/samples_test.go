@@ -27,7 +27,7 @@ func TestPetstoreSample(t *testing.T) {
 	g.Expect(ready.Status.Mode).To(Equal("Sync"))
 
 	gromit := call{url: ready.Status.URL, user: "partner", password: "gromit-and-wallace", body: `{"petname":"Gromit","petstatus":"Sold"}`}
-	got := gromit.do(g, t)
+	got := gromit.do(t, g)
 	g.Expect(got.status).To(Equal(http.StatusCreated), got.body)
 	g.Expect(got.body).To(MatchJSON(`{"id":1,"message":"Stored Gromit as Sold"}`))
 	g.Expect(got.header.Get("Headgate-Run-Id")).NotTo(BeEmpty())
@@ -35,7 +35,7 @@ func TestPetstoreSample(t *testing.T) {
 
 	wrong := gromit
 	wrong.password = "shaun"
-	got = wrong.do(g, t)
+	got = wrong.do(t, g)
 	g.Expect(got.status).To(Equal(http.StatusUnauthorized))
 	g.Expect(got.header.Get("Www-Authenticate")).To(HavePrefix("Basic "))
 	g.Expect(got.header.Get("Content-Type")).To(Equal("application/problem+json"))
@@ -43,7 +43,7 @@ func TestPetstoreSample(t *testing.T) {
 	// The store refuses a pet without a name: the Flow's own rule answers.
 	nameless := gromit
 	nameless.body = `{"petname":"","petstatus":"Sold"}`
-	got = nameless.do(g, t)
+	got = nameless.do(t, g)
 	g.Expect(got.status).To(Equal(http.StatusUnprocessableEntity))
 	g.Expect(got.body).To(ContainSubstring("The pet store refused the pet"))
 
@@ -91,14 +91,14 @@ func TestPushoverSample(t *testing.T) {
 		header: map[string]string{"Authorization": "Bearer lighthouse-keeper-7"},
 		body:   `{"alert":"Disk full","host":"db-1","severity":"critical"}`,
 	}
-	got := alert.do(g, t)
+	got := alert.do(t, g)
 	g.Expect(got.status).To(Equal(http.StatusOK), got.body)
 	g.Expect(got.body).To(MatchJSON(`{"sent":true,"request":"request-1"}`))
 	g.Expect(service.Sent()).To(ConsistOf(upstream.Notification{Message: "Disk full on db-1", Title: "Alert - CRITICAL"}))
 
 	noise := alert
 	noise.body = `{"alert":"Tick","host":"db-1","severity":"debug"}`
-	got = noise.do(g, t)
+	got = noise.do(t, g)
 	g.Expect(got.status).To(Equal(http.StatusUnprocessableEntity))
 	g.Expect(got.header.Get("Content-Type")).To(Equal("application/problem+json"))
 	g.Expect(got.body).To(ContainSubstring("Alerts of severity debug are not pushed"))
