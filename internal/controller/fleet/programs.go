@@ -49,7 +49,8 @@ type mirror struct {
 	routes   map[route]map[program.Key]struct{}
 
 	incarnation string
-	// sequence up to which the mirror is complete.
+	// sequence up to which the watch has told everything. Writes of this process
+	// do not count: one may be mirrored while an earlier one is still on its way.
 	sequence uint64
 	synced   bool
 	syncedAt time.Time
@@ -156,7 +157,7 @@ func (f *Fleet) onProgramChange(ctx context.Context, u bus.Update) {
 		return
 	}
 	if u.Deleted {
-		f.apply(ctx, u.Key, nil, u.Revision)
+		f.apply(ctx, u.Key, nil, u.Revision, u.Revision)
 		return
 	}
 	p, err := describe(u.Program, u.Revision)
@@ -164,18 +165,19 @@ func (f *Fleet) onProgramChange(ctx context.Context, u bus.Update) {
 		f.Log.Error(err, "The bus holds a program that cannot be described", "flow", u.Key.String())
 		p = Published{sequence: u.Revision}
 	}
-	f.apply(ctx, u.Key, &p, u.Revision)
+	f.apply(ctx, u.Key, &p, u.Revision, u.Revision)
 }
 
 // apply stores what the bus holds under k since a sequence, unless something
-// newer is known, and tells who waits for a route that became free.
-func (f *Fleet) apply(ctx context.Context, k program.Key, p *Published, sequence uint64) {
+// newer is known, and tells who waits for a route that became free. With it the
+// watch has told everything up to told.
+func (f *Fleet) apply(ctx context.Context, k program.Key, p *Published, sequence, told uint64) {
 	f.mu.Lock()
+	f.mirror.sequence = max(f.mirror.sequence, told)
 	if old, ok := f.mirror.programs[k]; ok && old.sequence > sequence {
 		f.mu.Unlock()
 		return
 	}
-	f.mirror.sequence = max(f.mirror.sequence, sequence)
 	freed := f.mirror.set(k, p)
 	f.mu.Unlock()
 	f.enqueueRivals(ctx, freed, k)
@@ -274,7 +276,7 @@ func (f *Fleet) applyOwn(ctx context.Context, c *bus.Client, k program.Key, p *P
 	outdated := f.client != c || !f.mirror.synced || (p != nil && sequence <= f.mirror.sequence)
 	f.mu.Unlock()
 	if !outdated {
-		f.apply(ctx, k, p, sequence)
+		f.apply(ctx, k, p, sequence, 0)
 	}
 }
 
