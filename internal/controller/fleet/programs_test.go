@@ -5,7 +5,6 @@ package fleet
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"testing"
 	"time"
@@ -17,7 +16,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 
 	flowv1alpha1 "github.com/headgate-io/headgate/api/v1alpha1"
-	"github.com/headgate-io/headgate/internal/auth"
 	"github.com/headgate-io/headgate/internal/bus"
 	"github.com/headgate-io/headgate/internal/program"
 )
@@ -63,7 +61,7 @@ func newFleet(t *testing.T) (*Fleet, *bus.Client) {
 // run runs something until the test ends.
 func run(t *testing.T, start func(context.Context) error) {
 	t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	done := make(chan error, 1)
 	go func() { done <- start(ctx) }()
 	t.Cleanup(func() {
@@ -96,9 +94,8 @@ func up(t *testing.T, f *Fleet, gateway *bus.Client) {
 func simple(name string) *program.Program {
 	return &program.Program{
 		Key:         program.Key{Namespace: "demo", Name: name},
-		Webhook:     &program.Webhook{Path: name, Methods: []string{"POST"}, Credentials: []string{"demo/anyone"}, MaxBodySize: 1},
-		Credentials: map[string]program.Credential{"demo/anyone": {Spec: auth.Spec{None: &auth.None{}}}},
-		Response:    program.Response{Timeout: program.Duration(time.Second), Status: 200, JSON: json.RawMessage(`{}`)},
+		Unavailable: "it is only published",
+		Webhook:     &program.Webhook{Path: name, Methods: []string{"POST"}, MaxBodySize: 1},
 	}
 }
 
