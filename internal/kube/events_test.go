@@ -42,7 +42,8 @@ func TestEmit(t *testing.T) {
 			[]metav1.Condition{condition("Accepted", no, "InvalidStep")}, []metav1.Condition{condition("Accepted", no, "InvalidStep")}, nil,
 		},
 		"breaks in another way": {
-			[]metav1.Condition{condition("Accepted", no, "InvalidStep")}, []metav1.Condition{condition("Accepted", no, "InvalidSpec")},
+			[]metav1.Condition{condition("Accepted", no, "InvalidStep")},
+			[]metav1.Condition{condition("Accepted", no, "InvalidSpec")},
 			[]string{"Warning InvalidSpec because of InvalidSpec"},
 		},
 		"waits":        {nil, []metav1.Condition{condition("Programmed", unknown, "Pending")}, nil},

@@ -77,7 +77,7 @@ func newVault(t *testing.T, objects ...client.Object) *vault {
 	v.objects = NewObjects(listsFirst{v.client}, logr.Discard())
 	v.queue = workqueue.NewTypedRateLimitingQueue(workqueue.DefaultTypedControllerRateLimiter[reconcile.Request]())
 	v.Expect(v.objects.Source("Flow").Start(t.Context(), v.queue)).To(Succeed())
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
 	go func() { done <- v.objects.Start(ctx) }()
 	t.Cleanup(func() {

@@ -29,7 +29,7 @@ func countingClient(writes *int) client.Client {
 		}).Build()
 }
 
-func getFlow(g *WithT, ctx context.Context, c client.Client) *flowv1alpha1.Flow {
+func getFlow(ctx context.Context, g *WithT, c client.Client) *flowv1alpha1.Flow {
 	var f flowv1alpha1.Flow
 	g.Expect(c.Get(ctx, client.ObjectKey{Namespace: "ns", Name: "f"}, &f)).To(Succeed())
 	return &f
@@ -41,7 +41,7 @@ func TestStatusWriter(t *testing.T) {
 	writes := 0
 	c := countingClient(&writes)
 	w := NewStatusWriter(c)
-	first := getFlow(g, t.Context(), c)
+	first := getFlow(t.Context(), g, c)
 	outdated := first.DeepCopy()
 
 	patch, err := w.Begin(first)
@@ -55,13 +55,13 @@ func TestStatusWriter(t *testing.T) {
 	changed, err = patch.Write(t.Context(), first)
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(changed).To(BeTrue())
-	g.Expect(getFlow(g, t.Context(), c).Status.Mode).To(Equal("Sync"))
+	g.Expect(getFlow(t.Context(), g, c).Status.Mode).To(Equal("Sync"))
 
 	// A cache that has not seen the write is not looked at.
 	_, err = w.Begin(outdated)
 	var wait *WaitError
 	g.Expect(err).To(BeAssignableToTypeOf(wait))
-	_, err = w.Begin(getFlow(g, t.Context(), c))
+	_, err = w.Begin(getFlow(t.Context(), g, c))
 	g.Expect(err).NotTo(HaveOccurred())
 }
 
@@ -69,25 +69,25 @@ func TestStatusWriterConflict(t *testing.T) {
 	t.Parallel()
 	g := NewWithT(t)
 	c := countingClient(new(int))
-	mine := getFlow(g, t.Context(), c)
+	mine := getFlow(t.Context(), g, c)
 	patch, err := NewStatusWriter(c).Begin(mine)
 	g.Expect(err).NotTo(HaveOccurred())
 
-	theirs := getFlow(g, t.Context(), c)
+	theirs := getFlow(t.Context(), g, c)
 	theirs.Status.ObservedGeneration = 7
 	g.Expect(c.Status().Update(t.Context(), theirs)).To(Succeed())
 
 	mine.Status.ObservedGeneration = 6
 	_, err = patch.Write(t.Context(), mine)
 	g.Expect(apierrors.IsConflict(err)).To(BeTrue())
-	g.Expect(getFlow(g, t.Context(), c).Status.ObservedGeneration).To(BeEquivalentTo(7))
+	g.Expect(getFlow(t.Context(), g, c).Status.ObservedGeneration).To(BeEquivalentTo(7))
 }
 
 func TestStatusOfWhatIsGone(t *testing.T) {
 	t.Parallel()
 	g := NewWithT(t)
 	c := countingClient(new(int))
-	f := getFlow(g, t.Context(), c)
+	f := getFlow(t.Context(), g, c)
 	patch, err := NewStatusWriter(c).Begin(f)
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(c.Delete(t.Context(), f.DeepCopy())).To(Succeed())

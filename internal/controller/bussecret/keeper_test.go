@@ -31,7 +31,7 @@ var (
 
 type desk struct {
 	*WithT
-	ctx    context.Context
+	t      *testing.T
 	client client.Client
 	clock  *clocktesting.FakePassiveClock
 	keeper *Keeper
@@ -40,7 +40,7 @@ type desk struct {
 
 func newDesk(t *testing.T, objects ...client.Object) *desk {
 	t.Helper()
-	d := &desk{WithT: NewWithT(t), ctx: t.Context(), clock: clocktesting.NewFakePassiveClock(now)}
+	d := &desk{WithT: NewWithT(t), t: t, clock: clocktesting.NewFakePassiveClock(now)}
 	d.client = fake.NewClientBuilder().WithObjects(objects...).WithInterceptorFuncs(interceptor.Funcs{
 		Create: func(ctx context.Context, c client.WithWatch, obj client.Object, opts ...client.CreateOption) error {
 			d.writes++
@@ -56,14 +56,14 @@ func newDesk(t *testing.T, objects ...client.Object) *desk {
 }
 
 func (d *desk) material() bus.Material {
-	m, err := d.keeper.Material(d.ctx)
+	m, err := d.keeper.Material(d.t.Context())
 	d.Expect(err).NotTo(HaveOccurred())
 	return m
 }
 
 func (d *desk) secret() *corev1.Secret {
 	var s corev1.Secret
-	d.Expect(d.client.Get(d.ctx, name, &s)).To(Succeed())
+	d.Expect(d.client.Get(d.t.Context(), name, &s)).To(Succeed())
 	return &s
 }
 
@@ -99,7 +99,7 @@ func TestCertificateIsRenewed(t *testing.T) {
 			s := d.secret()
 			delete(s.Data, bus.KeyTLSCert)
 			delete(s.Data, bus.KeyTLSKey)
-			d.Expect(d.client.Update(d.ctx, s)).To(Succeed())
+			d.Expect(d.client.Update(d.t.Context(), s)).To(Succeed())
 		},
 	} {
 		t.Run(what, func(t *testing.T) {
@@ -108,7 +108,7 @@ func TestCertificateIsRenewed(t *testing.T) {
 			before := d.material().Data()
 			s := d.secret()
 			s.Data["note"] = []byte("somebody else's")
-			d.Expect(d.client.Update(d.ctx, s)).To(Succeed())
+			d.Expect(d.client.Update(d.t.Context(), s)).To(Succeed())
 			prepare(d)
 
 			m := d.material()
@@ -144,10 +144,10 @@ func TestUnusableSecretIsLeftAlone(t *testing.T) {
 			d.material()
 			s := d.secret()
 			s.Data[key] = []byte(value)
-			d.Expect(d.client.Update(d.ctx, s)).To(Succeed())
+			d.Expect(d.client.Update(d.t.Context(), s)).To(Succeed())
 			before, writes := d.secret(), d.writes
 
-			_, err := d.keeper.Material(d.ctx)
+			_, err := d.keeper.Material(d.t.Context())
 
 			d.Expect(err).To(MatchError(And(ContainSubstring(key), ContainSubstring("headgate-bus"), Not(ContainSubstring("canary")))))
 			d.Expect(d.writes).To(Equal(writes))

@@ -52,29 +52,39 @@ func TestStatus(t *testing.T) {
 		keys       []string
 	}{
 		"none": {
-			flowv1alpha1.CredentialSpec{None: &flowv1alpha1.NoneCredential{}}, "none",
-			[]string{"Accepted=True/Accepted", "ResolvedRefs=True/ResolvedRefs", "Ready=True/Ready"}, nil,
+			flowv1alpha1.CredentialSpec{None: &flowv1alpha1.NoneCredential{}},
+			"none",
+			[]string{"Accepted=True/Accepted", "ResolvedRefs=True/ResolvedRefs", "Ready=True/Ready"},
+			nil,
 		},
 		"basic": {
-			flowv1alpha1.CredentialSpec{Basic: &flowv1alpha1.BasicCredential{SecretRef: flowv1alpha1.SecretReference{Name: "s"}}}, "basic",
-			[]string{"Accepted=True/Accepted", "ResolvedRefs=True/ResolvedRefs", "Ready=True/Ready"}, []string{"s/password"},
+			flowv1alpha1.CredentialSpec{Basic: &flowv1alpha1.BasicCredential{SecretRef: flowv1alpha1.SecretReference{Name: "s"}}},
+			"basic",
+			[]string{"Accepted=True/Accepted", "ResolvedRefs=True/ResolvedRefs", "Ready=True/Ready"},
+			[]string{"s/password"},
 		},
 		"several keys keep the order of the spec": {
 			flowv1alpha1.CredentialSpec{Bearer: &flowv1alpha1.BearerCredential{
 				SecretKeyRefs: []flowv1alpha1.SecretKeyReference{key("b"), key("a")},
-			}}, "bearer",
-			[]string{"Accepted=True/Accepted", "ResolvedRefs=True/ResolvedRefs", "Ready=True/Ready"}, []string{"s/b", "s/a"},
+			}},
+			"bearer",
+			[]string{"Accepted=True/Accepted", "ResolvedRefs=True/ResolvedRefs", "Ready=True/Ready"},
+			[]string{"s/b", "s/a"},
 		},
 		"missing key": {
-			flowv1alpha1.CredentialSpec{Bearer: &flowv1alpha1.BearerCredential{SecretKeyRef: new(key("gone"))}}, "bearer",
-			[]string{"Accepted=True/Accepted", "ResolvedRefs=False/KeyNotFound", "Ready=False/KeyNotFound"}, nil,
+			flowv1alpha1.CredentialSpec{Bearer: &flowv1alpha1.BearerCredential{SecretKeyRef: new(key("gone"))}},
+			"bearer",
+			[]string{"Accepted=True/Accepted", "ResolvedRefs=False/KeyNotFound", "Ready=False/KeyNotFound"},
+			nil,
 		},
 		"not built yet": {
-			flowv1alpha1.CredentialSpec{OIDC: &flowv1alpha1.OIDCCredential{}}, "oidc",
+			flowv1alpha1.CredentialSpec{OIDC: &flowv1alpha1.OIDCCredential{}},
+			"oidc",
 			[]string{
 				"Accepted=False/UnsupportedValue", "ResolvedRefs=True/ResolvedRefs", "Ready=False/UnsupportedValue",
 				"Stalled=True/UnsupportedValue",
-			}, nil,
+			},
+			nil,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -91,10 +91,12 @@ func up(t *testing.T, f *Fleet, gateway *bus.Client) {
 	}).WithTimeout(patience).Should(Succeed())
 }
 
+// simple returns a program that is valid as it is.
 func simple(name string) *program.Program {
 	return &program.Program{
 		Key:         program.Key{Namespace: "demo", Name: name},
-		Unavailable: "it is only published",
+		UID:         "uid-of-" + name,
+		Unavailable: "it stands for any program",
 		Webhook:     &program.Webhook{Path: name, Methods: []string{"POST"}, MaxBodySize: 1},
 	}
 }

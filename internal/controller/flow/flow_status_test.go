@@ -69,35 +69,43 @@ func TestConditions(t *testing.T) {
 		"served": {good(), []string{accepted, resolved, "Programmed=True/Programmed", "Ready=True/Ready"}, "Every gateway"},
 		"no gateway": {
 			good(observe(fleet.LinkUp, 0, 0, 0)),
-			[]string{accepted, resolved, "Programmed=False/NoGateway", "Ready=False/NoGateway"}, "No gateway is alive",
+			[]string{accepted, resolved, "Programmed=False/NoGateway", "Ready=False/NoGateway"},
+			"No gateway is alive",
 		},
 		"nobody serves it yet": {
 			good(observe(fleet.LinkUp, 2, 0, 0)),
-			[]string{accepted, resolved, "Programmed=Unknown/Pending", "Ready=Unknown/Pending", moving}, "Waiting for the gateways",
+			[]string{accepted, resolved, "Programmed=Unknown/Pending", "Ready=Unknown/Pending", moving},
+			"Waiting for the gateways",
 		},
 		"one serves it": {
 			good(observe(fleet.LinkUp, 2, 1, 0)),
-			[]string{accepted, resolved, "Programmed=False/PartiallyProgrammed", "Ready=False/PartiallyProgrammed", moving}, "Some gateways",
+			[]string{accepted, resolved, "Programmed=False/PartiallyProgrammed", "Ready=False/PartiallyProgrammed", moving},
+			"Some gateways",
 		},
 		"one refuses it": {
 			good(observe(fleet.LinkUp, 2, 1, 1)),
-			[]string{accepted, resolved, "Programmed=False/Rejected", "Ready=False/Rejected"}, "too new",
+			[]string{accepted, resolved, "Programmed=False/Rejected", "Ready=False/Rejected"},
+			"too new",
 		},
 		"not published": {
 			good(func(f *facts) { f.current = false }),
-			[]string{accepted, resolved, "Programmed=Unknown/Pending", "Ready=Unknown/Pending", moving}, "Waiting to be published",
+			[]string{accepted, resolved, "Programmed=Unknown/Pending", "Ready=Unknown/Pending", moving},
+			"Waiting to be published",
 		},
 		"too large": {
 			good(func(f *facts) { f.current, f.tooLarge = false, true }),
-			[]string{accepted, resolved, "Programmed=False/Rejected", "Ready=False/Rejected"}, "too large",
+			[]string{accepted, resolved, "Programmed=False/Rejected", "Ready=False/Rejected"},
+			"too large",
 		},
 		"bus lost": {
 			good(observe(fleet.LinkLost, 2, 2, 0)),
-			[]string{accepted, resolved, "Programmed=Unknown/Pending", "Ready=Unknown/Pending", moving}, "cannot reach the gateways",
+			[]string{accepted, resolved, "Programmed=Unknown/Pending", "Ready=Unknown/Pending", moving},
+			"cannot reach the gateways",
 		},
 		"bus settling": {
 			good(observe(fleet.LinkSettling, 0, 0, 0)),
-			[]string{accepted, resolved, "Programmed=Unknown/Pending", "Ready=Unknown/Pending", moving}, "Waiting for the connection",
+			[]string{accepted, resolved, "Programmed=Unknown/Pending", "Ready=Unknown/Pending", moving},
+			"Waiting for the connection",
 		},
 		"broken edit": {
 			good(broken),

@@ -67,8 +67,8 @@ func (p *process) stop() error {
 	return <-p.done
 }
 
-func newInstallation(folder string) (*installation, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+func newInstallation(ctx context.Context, folder string) (*installation, error) {
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}

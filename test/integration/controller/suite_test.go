@@ -97,7 +97,7 @@ func run(m *testing.M) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(folder)) }()
-	if house, err = newInstallation(folder); err != nil {
+	if house, err = newInstallation(ctx, folder); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, house.close()) }()
