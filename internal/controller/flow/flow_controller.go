@@ -176,13 +176,15 @@ func waitForBus(err error) error {
 	return err
 }
 
-// rivals maps a Flow to the others that claim its route.
+// rivals maps a Flow to the others that claim its route, by their spec or by the
+// last good program.
 func (r *Reconciler) rivals(ctx context.Context, obj client.Object) []reconcile.Request {
 	flow, ok := obj.(*flowv1alpha1.Flow)
 	if !ok || compile.RoutePath(flow) == "" {
 		return nil
 	}
-	flows, err := kube.FlowsAt(ctx, r.Client, flow.Namespace, compile.RoutePath(flow))
+	path := compile.RoutePath(flow)
+	flows, err := kube.FlowsAt(ctx, r.Client, flow.Namespace, path)
 	if err != nil {
 		log.FromContext(ctx).Error(err, "Cannot find the rivals of a Flow")
 		return nil
@@ -191,6 +193,11 @@ func (r *Reconciler) rivals(ctx context.Context, obj client.Object) []reconcile.
 	for i := range flows {
 		if flows[i].Name != flow.Name {
 			requests = append(requests, requestFor(&flows[i]))
+		}
+	}
+	for _, key := range r.Fleet.PublishedAt(flow.Namespace, path) {
+		if key.Name != flow.Name {
+			requests = append(requests, reconcile.Request{NamespacedName: types.NamespacedName(key)})
 		}
 	}
 	return requests

@@ -131,6 +131,19 @@ stringData: {apiKey: canary-third-key}
 `)
 	s.Eventually(s.secret("pet-intake", "petstore/apiKey")).Should(Equal("canary-third-key"))
 
+	// a Credential that only the last good revision uses still counts,
+	s.delete(&flowv1alpha1.Credential{}, "petstore")
+	s.Eventually(s.unavailable("pet-intake")).Should(BeTrue())
+	s.create(`
+apiVersion: headgate.dev/v1alpha1
+kind: Credential
+metadata: {name: petstore}
+spec:
+  apiKey: {in: Header, name: api_key, secretKeyRef: {name: petstore, key: apiKey}}
+  allowedHosts: [petstore.example.com]
+`)
+	s.Eventually(s.secret("pet-intake", "petstore/apiKey")).Should(Equal("canary-third-key"))
+
 	// and the next good edit is served.
 	s.changeFlow("pet-intake", func(f *flowv1alpha1.Flow) {
 		f.Spec.Steps[0].HTTP.JSON = &flowv1alpha1.JSON{Raw: []byte(`{"name": "${request.body.petname}"}`)}
@@ -178,7 +191,7 @@ stringData: {username: acme, password: canary-second-password}
 	s.delete(&flowv1alpha1.Credential{}, "petstore")
 	s.eventually(s.flowConditions("pet-intake"), "Accepted=True/Accepted", "ResolvedRefs=False/CredentialNotFound",
 		"Programmed=False/NotProgrammed", "Ready=False/CredentialNotFound")
-	s.Expect(s.secret("pet-intake", "petstore/apiKey")()).To(Equal("no secret"))
+	s.Eventually(s.secret("pet-intake", "petstore/apiKey")).Should(Equal("no secret"))
 	s.Eventually(func() []string { return s.events(f.UID) }).Should(ContainElements(
 		"Warning CredentialNotReady", "Warning CredentialNotFound"))
 }
@@ -247,6 +260,27 @@ func TestRouteConflict(t *testing.T) {
 	s.delete(&flowv1alpha1.Flow{}, "first")
 	s.eventually(s.flowConditions("second"), served...)
 	s.Expect(s.flow("second").Status.URL).To(HaveSuffix("/elsewhere"))
+}
+
+func TestOlderFlowTakesTheRouteOfABrokenOne(t *testing.T) {
+	t.Parallel()
+	s := newStory(t, nil)
+	s.create(anyone + "---" + open("elder", "path: home"))
+	s.eventually(s.flowConditions("elder"), served...)
+	s.create(open("younger", "path: wanted"))
+	s.eventually(s.flowConditions("younger"), served...)
+	s.changeFlow("younger", func(f *flowv1alpha1.Flow) {
+		f.Spec.Triggers.Webhook.Path = "elsewhere"
+		f.Spec.Triggers.Webhook.AllowedCIDRs = []string{"192.0.2.0/24"}
+	})
+	s.Eventually(func() string { return s.message("younger", "Programmed") }).Should(ContainSubstring("keeps serving"))
+
+	s.changeFlow("elder", func(f *flowv1alpha1.Flow) { f.Spec.Triggers.Webhook.Path = "wanted" })
+
+	s.Eventually(func() string { return s.message("younger", "Programmed") }).Should(ContainSubstring("Flow elder has the path"))
+	s.Eventually(func() any { return house.gateway.program(s.programKey("younger")) }).Should(BeNil())
+	s.eventually(s.flowConditions("elder"), served...)
+	s.Expect(s.flow("elder").Status.URL).To(HaveSuffix("/wanted"))
 }
 
 func TestGrants(t *testing.T) {
