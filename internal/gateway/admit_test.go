@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	. "github.com/onsi/gomega"
 
@@ -181,7 +182,8 @@ func TestRefusalsTellNothing(t *testing.T) {
 // however small, and is never asked for one.
 func TestAuthenticatesBeforeTheBody(t *testing.T) {
 	t.Parallel()
-	gw := startGateway(t)
+	// A gateway that waited for the body would wait for longer than the test.
+	gw := startGateway(t, func(g *Gateway) { g.handler.limits.read = time.Hour })
 	ctl := connectController(t, gw)
 	ctl.put(petProgram("pet-intake", petstore(t).URL), gw)
 
@@ -320,5 +322,8 @@ func dial(t testing.TB, gw *replica) net.Conn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = conn.Close() })
+	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
 	return conn
 }

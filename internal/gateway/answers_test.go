@@ -187,9 +187,10 @@ func startBus(t testing.TB, listen string) *runningBus {
 
 // fakeReports is a bus that fails as it is told to.
 type fakeReports struct {
-	err   error
-	flows map[program.Key]bus.FlowReport
-	puts  int
+	// err of everything, putErr of writes.
+	err, putErr error
+	flows       map[program.Key]bus.FlowReport
+	puts        int
 }
 
 func (f *fakeReports) GetFlow(_ context.Context, k program.Key, _ string) (bus.FlowReport, error) {
@@ -201,8 +202,8 @@ func (f *fakeReports) GetFlow(_ context.Context, k program.Key, _ string) (bus.F
 }
 
 func (f *fakeReports) PutFlow(_ context.Context, k program.Key, _ string, r bus.FlowReport) error {
-	if f.err != nil {
-		return f.err
+	if err := errors.Join(f.err, f.putErr); err != nil {
+		return err
 	}
 	f.puts++
 	f.flows[k] = r
@@ -234,7 +235,11 @@ func TestFlush(t *testing.T) {
 		r.flow(key(name), "uid").begin()
 	}
 	g.Expect(r.flush(t.Context(), store, 10)).To(MatchError("away"))
-	store.err = nil
+	store.err, store.putErr = nil, errors.New("full")
+	for range 5 {
+		g.Expect(r.flush(t.Context(), store, 10)).To(MatchError("full"))
+	}
+	store.putErr = nil
 	g.Expect(r.flush(t.Context(), store, 2)).To(MatchError(errReportsLeft))
 	g.Expect(store.flows).To(HaveLen(2))
 	g.Expect(r.flush(t.Context(), store, 10)).To(Succeed())

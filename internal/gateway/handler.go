@@ -111,7 +111,7 @@ func (h *handler) writeProblem(x *exchange, p *problem) {
 
 // run runs the flow and answers with what came of it.
 func (h *handler) run(ctx context.Context, x *exchange) {
-	h.extendDeadlines(x)
+	h.extendDeadline(x)
 	x.route.stats.begin()
 	result := x.route.flow.Run(ctx, h.request(x))
 	x.route.stats.end(result)
@@ -132,16 +132,12 @@ func (h *handler) run(ctx context.Context, x *exchange) {
 	}
 }
 
-// extendDeadlines gives the run its time. The deadline for reading must go, too:
-// when it passes, net/http takes the caller for gone.
-func (h *handler) extendDeadlines(x *exchange) {
-	control := http.NewResponseController(x.w)
+// extendDeadline gives the run its time, and the caller its own to take the
+// answer. The deadline for reading is lifted by net/http when the body has ended.
+func (h *handler) extendDeadline(x *exchange) {
 	due := time.Now().Add(time.Duration(x.route.program.Response.Timeout) + h.limits.write)
-	if err := control.SetWriteDeadline(due); err != nil {
+	if err := http.NewResponseController(x.w).SetWriteDeadline(due); err != nil {
 		h.log.Debug("A write deadline could not be set", "error", err)
-	}
-	if err := control.SetReadDeadline(due); err != nil {
-		h.log.Debug("A read deadline could not be set", "error", err)
 	}
 }
 

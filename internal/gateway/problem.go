@@ -32,10 +32,14 @@ type problem struct {
 
 	retryAfter string
 	accept     string
+	// encoded is the document of a fixed problem: refusing must be cheap.
+	encoded []byte
 }
 
 func newProblem(name, title string, status int) problem {
-	return problem{Type: problemBase + name, Title: title, Status: status}
+	p := problem{Type: problemBase + name, Title: title, Status: status}
+	p.encoded, _ = json.Marshal(p) // encoded again, and checked, when it is nil
+	return p
 }
 
 // The fixed problems.
@@ -70,14 +74,14 @@ func (p problem) accepts(mediaType string) problem {
 }
 
 func (p problem) because(detail string) problem {
-	p.Detail = detail
+	p.Detail, p.encoded = detail, nil
 	return p
 }
 
 // failedRun is the answer to a run that failed and has no rule for its failure.
 func failedRun(result *runner.Result) problem {
 	p := problemFailedRun
-	p.RunID = result.RunID
+	p.RunID, p.encoded = result.RunID, nil
 	p.Class, p.Step, p.Detail = string(result.Err.Class), result.Err.Step, result.Err.Message
 	if result.Err.Status >= http.StatusBadRequest && result.Err.Status <= 599 {
 		p.Status = result.Err.Status
@@ -87,9 +91,12 @@ func failedRun(result *runner.Result) problem {
 
 // write answers with the problem.
 func (p *problem) write(w http.ResponseWriter) error {
-	body, err := json.Marshal(p)
-	if err != nil {
-		return err
+	body := p.encoded
+	if body == nil {
+		var err error
+		if body, err = json.Marshal(p); err != nil {
+			return err
+		}
 	}
 	header := w.Header()
 	header.Set("Content-Type", contentTypeProblem)
@@ -101,6 +108,6 @@ func (p *problem) write(w http.ResponseWriter) error {
 		header.Set("Accept", p.accept)
 	}
 	w.WriteHeader(p.Status)
-	_, err = w.Write(body)
+	_, err := w.Write(body)
 	return err
 }

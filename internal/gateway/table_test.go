@@ -322,3 +322,26 @@ func TestSnapshotIsImmutable(t *testing.T) {
 	g.Expect(old.lookup(routeKey{"pets", "new"})).To(BeNil())
 	g.Expect(b.at("new")).To(Equal("new"))
 }
+
+// Nothing is served before everything is known: nobody can tell an unknown hook
+// from one that was not read yet.
+func TestFirstSnapshotIsComplete(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	gw, err := New(Options{BusDir: "bus", StoreDir: "store", Replica: "gateway-0"})
+	g.Expect(err).NotTo(HaveOccurred())
+	b := newBoard(t)
+	b.put("first", "p")
+	batch := b.queue.take()
+	b.table.apply(batch)
+	gw.publish(b.table, batch)
+	g.Expect(gw.handler.snapshot.Load()).To(BeNil())
+	b.sync("1")
+	batch = b.queue.take()
+	b.table.apply(batch)
+	gw.publish(b.table, batch)
+	g.Expect(gw.handler.snapshot.Load().lookup(routeKey{"pets", "p"})).NotTo(BeNil())
+	first := gw.handler.snapshot.Load()
+	gw.publish(b.table, batch)
+	g.Expect(gw.handler.snapshot.Load()).To(BeIdenticalTo(first))
+}
