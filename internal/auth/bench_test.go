@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/headgate-io/headgate/internal/auth"
 )
@@ -34,6 +35,67 @@ func BenchmarkVerify(b *testing.B) {
 			}
 		})
 	}
+}
+
+// BenchmarkVerifySignature judges a body of 1 KiB with two keys, the second of
+// which made the signature.
+func BenchmarkVerifySignature(b *testing.B) {
+	keys := keyring("k", hookKey, "other", otherKey,
+		"private", "whsk_nWGxne/9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A=", "public", "whpk_PUAXw+hDiVqStwqnTRt+vJyYLM8uxJaMwM1V8Sr0Zgw=")
+	for name, bm := range signatureSchemes() {
+		b.Run(name, func(b *testing.B) {
+			in := sign(b, bm.spec(bm.signs), keys, benchMessage())
+			verifier := mustVerifier(b, bm.spec(bm.other, bm.signs), keys)
+			b.SetBytes(int64(len(in.Body)))
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := verifier.Verify(in); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+func BenchmarkSignMessage(b *testing.B) {
+	keys := keyring("k", hookKey, "private", "whsk_nWGxne/9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A=")
+	for name, bm := range signatureSchemes() {
+		b.Run(name, func(b *testing.B) {
+			request := httptest.NewRequestWithContext(b.Context(), http.MethodPost, "https://example.com/", http.NoBody)
+			target := &messageTarget{requestTarget{request: request}, benchMessage()}
+			signer := mustSigner(b, bm.spec(bm.signs), keys)
+			b.SetBytes(int64(len(target.message.Body)))
+			b.ReportAllocs()
+			for b.Loop() {
+				if err := signer.Sign(target); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+func benchMessage() auth.Message {
+	return auth.Message{Body: []byte(strings.Repeat("0123456789abcdef", 64)), Time: time.Unix(hookTime, 0), ID: "msg_1"}
+}
+
+type signatureScheme struct {
+	spec         func(...auth.SecretID) auth.Spec
+	signs, other auth.SecretID
+}
+
+func signatureSchemes() map[string]signatureScheme {
+	schemes := map[string]signatureScheme{
+		"StandardWebhooks-Ed25519": {func(ids ...auth.SecretID) auth.Spec {
+			return preset(auth.PresetStandardWebhooks, auth.Ed25519, ids...)
+		}, "private", "public"},
+	}
+	for _, name := range []auth.PresetName{
+		auth.PresetGitHub, auth.PresetStripe, auth.PresetSlack, auth.PresetShopify, auth.PresetStandardWebhooks, auth.PresetElasticIO,
+	} {
+		schemes[string(name)] = signatureScheme{func(ids ...auth.SecretID) auth.Spec { return preset(name, "", ids...) }, "k", "other"}
+	}
+	return schemes
 }
 
 func BenchmarkSign(b *testing.B) {

@@ -12,7 +12,11 @@
 // objects that a gateway uses for each request:
 //
 //   - a [Verifier] judges one inbound request and says who called;
-//   - a [Signer] places a secret into one outbound request, through a [Target].
+//   - a [Signer] places a secret, or a signature made with it, into one outbound
+//     request, through a [Target].
+//
+// An [HMAC] covers the content of a request: its verifier needs the body as it
+// was received, and its signer a [MessageTarget], which knows what is sent.
 //
 // [AllowedHosts] limits the hosts to which a secret may be sent, [Redactor]
 // removes secret values from text, and [Secret] is the only type in which

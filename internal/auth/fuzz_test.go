@@ -7,8 +7,10 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/headgate-io/headgate/internal/auth"
 )
@@ -111,4 +113,67 @@ func FuzzBasicHeader(f *testing.F) {
 			t.Fatalf("%q is refused: %v", value, err)
 		}
 	})
+}
+
+// FuzzSignatureHeader: whatever a header says, a request is accepted only if
+// the header holds the signature that is expected, and its time exactly once.
+func FuzzSignatureHeader(f *testing.F) {
+	const id = "msg_1"
+	keys := keyring("k", hookKey)
+	at := time.Unix(hookTime, 0)
+	stamp := strconv.Itoa(hookTime)
+	type scheme struct {
+		spec      auth.Spec
+		verifier  auth.Verifier
+		header    string
+		signature string // without what stands in front of it
+	}
+	var schemes []scheme
+	for name, prefix := range map[auth.PresetName]string{
+		auth.PresetGitHub: "sha256=", auth.PresetStripe: "v1=", auth.PresetSlack: "v0=", auth.PresetShopify: "", auth.PresetStandardWebhooks: "v1,",
+	} {
+		spec := preset(name, "", "k")
+		_, header := spec.Carrier()
+		value := sign(f, spec, keys, auth.Message{Body: []byte(hookBody), Time: at, ID: id}).Header.Get(header)
+		schemes = append(schemes, scheme{spec, mustVerifier(f, spec, keys), header, value[strings.LastIndex(value, prefix)+len(prefix):]})
+		for _, seed := range []string{
+			value, value + "," + value, value + " " + value, value + ",v1=" + unsigned, "t=1," + value, " " + value, strings.ToUpper(value),
+			strings.ReplaceAll(value, ",", ";"), value[:len(value)-1], value + "=", "v0=" + unsigned + "," + value, "v1," + unsignedB + " " + value,
+		} {
+			f.Add(seed, stamp, id)
+		}
+	}
+	f.Add("", "", "")
+	f.Add("t=1712345678,t=1712345678,v1=", "+1712345678", "msg_1.1712345678")
+	f.Fuzz(func(t *testing.T, value, timestamp, delivery string) {
+		for _, s := range schemes {
+			in := headers(s.header, value, "X-Slack-Request-Timestamp", timestamp, "Webhook-Timestamp", timestamp, "Webhook-Id", delivery)
+			in.Body, in.Time = []byte(hookBody), at
+			if _, err := s.verifier.Verify(in); err != nil {
+				continue
+			}
+			h := s.spec.HMAC
+			switch {
+			case !strings.Contains(value, s.signature) && !strings.Contains(value, strings.ToUpper(s.signature)):
+				t.Fatalf("%s: %q is accepted without the signature", s.header, value)
+			case h.Timestamp != nil && h.Timestamp.Header != "" && timestamp != stamp:
+				t.Fatalf("%s: the time %q is accepted", s.header, timestamp)
+			case h.Timestamp != nil && h.Timestamp.ListKey != "" && listed(value, "t") != 1:
+				t.Fatalf("%s: %q is accepted", s.header, value)
+			case h.ID != nil && delivery != id:
+				t.Fatalf("%s: the id %q is accepted", s.header, delivery)
+			}
+		}
+	})
+}
+
+// listed counts the pairs of a key in a list.
+func listed(value, key string) int {
+	count := 0
+	for pair := range strings.SplitSeq(value, ",") {
+		if name, _, _ := strings.Cut(strings.Trim(pair, " \t"), "="); name == key {
+			count++
+		}
+	}
+	return count
 }

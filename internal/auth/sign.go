@@ -35,7 +35,8 @@ type Signer interface {
 
 // NewSigner returns the signer for a spec; with several keys it uses the first.
 // It fails closed: whatever [Spec.CanSign] or [Spec.Validate] finds is an
-// error, also for keys that only verify.
+// error, also for keys that only verify; and so is a first key that cannot sign
+// because it is public. The signer of an [HMAC] needs a [MessageTarget].
 func NewSigner(s Spec, keys Keyring) (Signer, error) {
 	if err := s.CanSign(); err != nil {
 		return nil, fmt.Errorf("signer: %w", err)
@@ -46,6 +47,12 @@ func NewSigner(s Spec, keys Keyring) (Signer, error) {
 	in, name := s.Carrier()
 	var value string
 	switch s.Type() {
+	case typeHMAC:
+		signer, err := newHMACSigner(s.HMAC, keys)
+		if err != nil {
+			return nil, fmt.Errorf("signer: %w", err)
+		}
+		return signer, nil
 	case typeBasic:
 		pair := keys[s.Basic.Username].reveal() + ":" + keys[s.Basic.Password].reveal()
 		value = "Basic " + base64.StdEncoding.EncodeToString([]byte(pair))

@@ -16,6 +16,8 @@ type Spec struct {
 	APIKey *APIKey `json:"apiKey,omitempty"`
 	// Bearer is a bearer token (RFC 6750), compared as a fixed value.
 	Bearer *Bearer `json:"bearer,omitempty"`
+	// HMAC is a signature over the content of the request.
+	HMAC *HMAC `json:"hmac,omitempty"`
 }
 
 // None is the credential of anonymous callers.
@@ -69,12 +71,14 @@ const (
 	typeBasic  = "basic"
 	typeAPIKey = "apiKey"
 	typeBearer = "bearer"
+	typeHMAC   = "hmac"
 )
 
 const headerAuthorization = "Authorization"
 
 // Type returns the name of the member that is set, as users write it: "none",
-// "basic", "apiKey" or "bearer". It is "" unless exactly one member is set.
+// "basic", "apiKey", "bearer" or "hmac". It is "" unless exactly one member is
+// set.
 func (s Spec) Type() string {
 	if members := s.members(); len(members) == 1 {
 		return members[0]
@@ -96,11 +100,15 @@ func (s Spec) members() []string {
 	if s.Bearer != nil {
 		set = append(set, typeBearer)
 	}
+	if s.HMAC != nil {
+		set = append(set, typeHMAC)
+	}
 	return set
 }
 
-// Carrier returns the part of a request that carries the secret, and its name
-// there; header field names are in canonical form. Both are "" for None. A
+// Carrier returns the part of a request that carries the secret, or what proves
+// that the sender has it, and its name there; header field names are in
+// canonical form. Both are "" for None. A
 // gateway uses it to keep a caller's secret out of what expressions can read.
 func (s Spec) Carrier() (in Placement, name string) {
 	switch s.Type() {
@@ -116,9 +124,24 @@ func (s Spec) Carrier() (in Placement, name string) {
 			return InHeader, headerAuthorization
 		}
 		return InHeader, http.CanonicalHeaderKey(s.Bearer.Header)
+	case typeHMAC:
+		return InHeader, http.CanonicalHeaderKey(s.HMAC.Signature.Header)
 	default:
 		return "", ""
 	}
+}
+
+// Headers returns the canonical names of all header fields that a signer of
+// this spec sets: that of the carrier first, and then those that say what was
+// signed. It is empty when the carrier is no header field.
+func (s Spec) Headers() []string {
+	if s.Type() == typeHMAC {
+		return s.HMAC.headers()
+	}
+	if in, name := s.Carrier(); in == InHeader {
+		return []string{name}
+	}
+	return nil
 }
 
 // SecretIDs returns the ids of all values that the spec needs, in the order in
@@ -131,6 +154,8 @@ func (s Spec) SecretIDs() []SecretID {
 		return append([]SecretID(nil), s.APIKey.Keys...)
 	case typeBearer:
 		return append([]SecretID(nil), s.Bearer.Keys...)
+	case typeHMAC:
+		return append([]SecretID(nil), s.HMAC.Keys...)
 	default:
 		return nil
 	}

@@ -50,7 +50,7 @@ func TestValidateShape(t *testing.T) {
 		"bearer":                {spec: bearerSpec("", "a")},
 		"bearer elsewhere":      {spec: bearerSpec("X-Auth", "a")},
 
-		"no member":        {spec: auth.Spec{}, want: []string{"no member is set: want one of none, basic, apiKey, bearer"}},
+		"no member":        {spec: auth.Spec{}, want: []string{"no member is set: want one of none, basic, apiKey, bearer, hmac"}},
 		"two members":      {spec: auth.Spec{None: &auth.None{}, Bearer: &auth.Bearer{}}, want: []string{"more than one member is set: none, bearer"}},
 		"no basic ids":     {spec: auth.Spec{Basic: &auth.Basic{}}, want: []string{"basic.username: names no secret", "basic.password: names no secret"}},
 		"no keys":          {spec: apiKeySpec(auth.InHeader, "X-Key", ""), want: []string{"apiKey.keys: needs at least one secret"}},
@@ -210,6 +210,7 @@ func TestCarrierAndSecretIDs(t *testing.T) {
 		"body":          {apiKeySpec(auth.InBody, "token", "", "a"), auth.InBody, "token", []auth.SecretID{"a"}},
 		"bearer":        {bearerSpec("", "a"), auth.InHeader, "Authorization", []auth.SecretID{"a"}},
 		"bearer header": {bearerSpec("x-auth", "a"), auth.InHeader, "X-Auth", []auth.SecretID{"a"}},
+		"hmac":          {hmacSpec(func(*auth.HMAC) {}), auth.InHeader, "X-Signature", []auth.SecretID{"a"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

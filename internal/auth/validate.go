@@ -76,7 +76,7 @@ func (s Spec) ValidateShape() error {
 	var p problems
 	switch members := s.members(); len(members) {
 	case 0:
-		p.add("", "", "no member is set: want one of none, basic, apiKey, bearer")
+		p.add("", "", "no member is set: want one of none, basic, apiKey, bearer, hmac")
 	case 1:
 		s.checkShape(&p)
 	default:
@@ -88,8 +88,8 @@ func (s Spec) ValidateShape() error {
 // Validate is [Spec.ValidateShape], and then checks every secret value that the
 // spec names: it is in keys, not empty, at most [MaxValueBytes] long, and legal
 // where it is going to stand. There is no lower bound on the length of a value
-// that is compared as it is; only an empty one is refused. The error joins a
-// [*SpecError] for each problem.
+// that is compared as it is; only an empty one is refused. A key of an [HMAC] has
+// a lower bound, [MinKeyBytes]. The error joins a [*SpecError] for each problem.
 func (s Spec) Validate(keys Keyring) error {
 	if err := s.ValidateShape(); err != nil {
 		return err
@@ -107,6 +107,10 @@ func (s Spec) Validate(keys Keyring) error {
 	case typeBearer:
 		for i, id := range s.Bearer.Keys {
 			p.checkValue(keys, fmt.Sprintf("bearer.keys[%d]", i), id, tokenProblem)
+		}
+	case typeHMAC:
+		for i, id := range s.HMAC.Keys {
+			p.checkValue(keys, fmt.Sprintf("hmac.keys[%d]", i), id, s.HMAC.keyProblem)
 		}
 	}
 	return p.err()
@@ -148,6 +152,8 @@ func (s Spec) checkShape(p *problems) {
 			p.checkHeaderName("bearer.header", s.Bearer.Header)
 		}
 		p.checkIDs("bearer.keys", s.Bearer.Keys)
+	case typeHMAC:
+		s.HMAC.checkShape(p)
 	}
 }
 

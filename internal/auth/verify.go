@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 )
 
 // Inbound is what a [Verifier] sees of a request. Verifiers do not modify it
@@ -22,6 +23,15 @@ type Inbound struct {
 	Header http.Header
 	// Query holds the decoded query parameters.
 	Query url.Values
+	// URL is the one under which senders know the gateway, its query included;
+	// "" if that is not known. Only signatures that cover it need it.
+	URL string
+	// Body is the body as it was received, undecoded; empty and not nil for a
+	// request without one. Nil says that it was not read: a verifier whose
+	// NeedsBody is true refuses then.
+	Body []byte
+	// Time is when the request arrived, for signatures that tell their time.
+	Time time.Time
 }
 
 // Identity is the outcome of a successful check.
@@ -38,6 +48,9 @@ type Verifier interface {
 	// Verify returns who called. The error is always a [*Failure]. It is safe
 	// for concurrent use; in must not be nil.
 	Verify(in *Inbound) (Identity, error)
+	// NeedsBody reports whether Verify looks at the body. A gateway reads it
+	// first then, and bounds it: it is that of a caller whom nobody knows yet.
+	NeedsBody() bool
 }
 
 // Reason says why a check failed. Reasons are for logs and metrics; a caller
@@ -55,6 +68,8 @@ const (
 	// Ambiguous: the header field or query parameter occurs more than once, so
 	// that two readers of the request could see two different callers.
 	Ambiguous Reason = "Ambiguous"
+	// Stale: the request was signed too long before or after it arrived.
+	Stale Reason = "Stale"
 )
 
 // Failure is the error of a failed check. It holds neither the value presented
@@ -93,6 +108,8 @@ func NewVerifier(s Spec, keys Keyring) (Verifier, error) {
 		return &apiKeyVerifier{in: in, name: name, prefix: s.APIKey.Prefix, keys: newKeySet(s.APIKey.Keys, keys)}, nil
 	case typeBearer:
 		return &bearerVerifier{header: name, keys: newKeySet(s.Bearer.Keys, keys)}, nil
+	case typeHMAC:
+		return newHMACVerifier(s.HMAC, keys), nil
 	default:
 		return nil, fmt.Errorf("verifier: unknown type %q", typ)
 	}
@@ -115,8 +132,14 @@ func Challenge(s Spec) string {
 	}
 }
 
+// bodiless is part of verifiers that do not look at the body.
+type bodiless struct{}
+
+// NeedsBody implements [Verifier].
+func (bodiless) NeedsBody() bool { return false }
+
 // anyone accepts every request.
-type anyone struct{}
+type anyone struct{ bodiless }
 
 func (anyone) Verify(*Inbound) (Identity, error) { return Identity{}, nil }
 
@@ -178,6 +201,8 @@ func (k *keySet) verify(value string) (Identity, error) {
 
 // apiKeyVerifier accepts a key in one header field or query parameter.
 type apiKeyVerifier struct {
+	bodiless
+
 	in     Placement
 	name   string
 	prefix string
@@ -202,6 +227,8 @@ func (v *apiKeyVerifier) Verify(in *Inbound) (Identity, error) {
 
 // bearerVerifier accepts a bearer token.
 type bearerVerifier struct {
+	bodiless
+
 	header string
 	keys   keySet
 }
@@ -216,6 +243,8 @@ func (v *bearerVerifier) Verify(in *Inbound) (Identity, error) {
 
 // basicVerifier accepts one user.
 type basicVerifier struct {
+	bodiless
+
 	subject  Secret
 	key      SecretID
 	user     digest
