@@ -28,7 +28,10 @@ const (
 	maxObjectName  = 253       // characters of the name of an object or a key
 	maxValues      = 64
 	maxSteps       = 64
-	maxFields      = 64 // headers, query parameters or members of set
+	maxFields      = 64  // headers or members of set
+	maxFormFields  = 128 // form fields or query parameters
+	maxParts       = 64  // of a multipart body
+	maxFieldName   = 256
 	maxCredentials = 16
 	maxRules       = 16
 	maxPath        = 512

@@ -78,8 +78,8 @@ func TestBounds(t *testing.T) {
 			"spec.response.headers: must have at most 64 entries",
 		},
 		"query": {
-			func(f *flowv1alpha1.Flow) { f.Spec.Steps[0].HTTP.Query = manyTemplates(65) },
-			"spec.steps[0].http.query: must have at most 64 entries",
+			func(f *flowv1alpha1.Flow) { f.Spec.Steps[0].HTTP.Query = manyTemplates(129) },
+			"spec.steps[0].http.query: must have at most 128 entries",
 		},
 		"rules": {
 			func(f *flowv1alpha1.Flow) {

@@ -135,12 +135,12 @@ func (c *compiler) expression(at path, err error) {
 	c.list = append(c.list, d)
 }
 
-// named compiles the values of headers or query parameters, sorted by name.
-// check sees each name and the part of its value that is known by now.
+// named compiles the values of headers, query parameters or form fields, at
+// most limit of them, sorted by name. check sees each name and the part of its value that is known by now.
 func (p place) named(
-	at path, given map[string]flowv1alpha1.Template, check func(at path, name, known string),
+	at path, given map[string]flowv1alpha1.Template, limit int, check func(at path, name, known string),
 ) []program.NamedTemplate {
-	p.c.maxItems(at, len(given), maxFields)
+	p.c.maxItems(at, len(given), limit)
 	var out []program.NamedTemplate
 	for _, name := range slices.Sorted(maps.Keys(given)) {
 		source := given[name]

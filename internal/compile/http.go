@@ -4,12 +4,10 @@
 package compile
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
-	"mime"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"golang.org/x/net/http/httpguts"
@@ -30,16 +28,19 @@ func (c *compiler) http(at path, h *flowv1alpha1.HTTPCall, here place) *program.
 		option{"paginate", h.Paginate != nil},
 		option{"tls", h.TLS != nil},
 	)
-	multipart := option{"multipart", len(h.Multipart) > 0}
-	raw := option{"raw", h.Raw != nil}
-	hasBody := c.body(at, &h.Body, multipart, raw)
+	hasBody := c.oneBody(at, &h.Body, option{"multipart", len(h.Multipart) > 0}, option{"raw", h.Raw != nil})
 
 	out := &program.HTTP{
 		Method:      string(h.Method),
 		URL:         string(h.URL),
-		Query:       here.named(at.field("query"), h.Query, c.queryName),
+		Query:       here.named(at.field("query"), h.Query, maxFormFields, c.queryName),
 		Headers:     c.headers(at.field("headers"), h.Headers, here, c.callHeader),
 		JSON:        here.tree(at.field("json"), h.JSON),
+		Form:        c.form(at.field("form"), h.Form, here),
+		XML:         c.xml(at.field("xml"), h.XML, here),
+		Text:        c.text(at.field("text"), h.Text, here),
+		Multipart:   c.multipart(at.field("multipart"), h.Multipart, here),
+		Raw:         c.text(at.field("raw"), h.Raw, here),
 		ContentType: h.ContentType,
 		Parse:       c.parse(at.field("parse"), h.Parse),
 	}
@@ -67,55 +68,16 @@ func (c *compiler) http(at path, h *flowv1alpha1.HTTPCall, here place) *program.
 	return out
 }
 
-// body checks which kinds of body are there; more are those that only calls
-// have. It reports whether there is any.
-func (c *compiler) body(at path, b *flowv1alpha1.Body, more ...option) bool {
-	unbuilt := append([]option{
-		{"form", b.Form != nil},
-		{"xml", b.XML != nil},
-		{"text", b.Text != nil},
-	}, more...)
-	c.refuse(at, unbuilt...)
-	set := 0
-	names := make([]string, 0, len(unbuilt)+1)
-	for _, kind := range append([]option{{"json", b.JSON != nil}}, unbuilt...) {
-		names = append(names, kind.name)
-		if kind.set {
-			set++
-		}
-	}
-	if set > 1 {
-		c.invalid(at, "at most one of "+strings.Join(names, ", ")+" may be set")
-	}
-	return set > 0
-}
-
 func (c *compiler) parse(at path, mode flowv1alpha1.ParseMode) program.Parse {
 	switch mode {
 	case "":
 		return program.ParseAuto
-	case flowv1alpha1.ParseAuto, flowv1alpha1.ParseJSON, flowv1alpha1.ParseText, flowv1alpha1.ParseBytes,
-		flowv1alpha1.ParseNone:
-	case flowv1alpha1.ParseXML, flowv1alpha1.ParseForm:
-		c.unsupported(at)
+	case flowv1alpha1.ParseAuto, flowv1alpha1.ParseJSON, flowv1alpha1.ParseXML, flowv1alpha1.ParseForm,
+		flowv1alpha1.ParseText, flowv1alpha1.ParseBytes, flowv1alpha1.ParseNone:
 	default:
 		c.invalid(at, "must be one of Auto, JSON, XML, Form, Text, Bytes, None")
 	}
 	return program.Parse(mode)
-}
-
-func (c *compiler) contentType(at path, given string, hasBody bool) {
-	if given == "" {
-		return
-	}
-	c.maxLength(at, given, maxContentType)
-	if media, _, err := mime.ParseMediaType(given); err != nil || !strings.Contains(media, "/") ||
-		!httpguts.ValidHeaderFieldValue(given) {
-		c.invalid(at, "must be a media type such as application/json")
-	}
-	if !hasBody {
-		c.invalid(at, "needs a body")
-	}
 }
 
 func (c *compiler) queryName(at path, name, _ string) {
@@ -130,7 +92,7 @@ func (c *compiler) headers(
 	at path, given map[string]flowv1alpha1.Template, here place, check func(at path, name string),
 ) []program.NamedTemplate {
 	seen := map[string]bool{}
-	return here.named(at, given, func(at path, name, known string) {
+	return here.named(at, given, maxFields, func(at path, name, known string) {
 		canonical := http.CanonicalHeaderKey(name)
 		switch {
 		case !httpguts.ValidHeaderFieldName(name):
@@ -244,7 +206,7 @@ func (c *compiler) sign(at path, ref flowv1alpha1.CredentialReference, call *pro
 	switch in, carrier := credential.Carrier(); in {
 	case auth.InHeader:
 		for _, h := range call.Headers {
-			if http.CanonicalHeaderKey(h.Name) == carrier {
+			if slices.Contains(credential.Headers(), http.CanonicalHeaderKey(h.Name)) {
 				c.invalid(at.field("headers").key(h.Name), taken)
 			}
 		}
@@ -255,36 +217,7 @@ func (c *compiler) sign(at path, ref flowv1alpha1.CredentialReference, call *pro
 			}
 		}
 	case auth.InBody:
-		c.bodyKey(at, call.JSON, carrier, taken)
+		c.bodyKey(at, call, carrier, taken)
 	}
 	return name.String()
-}
-
-// bodyKey checks that a key can be put into a body.
-func (c *compiler) bodyKey(at path, body json.RawMessage, carrier, taken string) {
-	if !takesField(body) {
-		c.invalid(at.field("json"), "must be an object: the Credential adds its key to it")
-		return
-	}
-	var members map[string]json.RawMessage
-	if json.Unmarshal(body, &members) == nil {
-		if _, ok := members[carrier]; ok {
-			c.invalid(at.field("json").key(carrier), taken)
-		}
-	}
-}
-
-// takesField reports whether a field can be added to a JSON body: whether it is
-// an object, or an expression that may yield one.
-func takesField(body json.RawMessage) bool {
-	body = bytes.TrimSpace(body)
-	if bytes.HasPrefix(body, []byte("{")) {
-		return true
-	}
-	var text string
-	if json.Unmarshal(body, &text) != nil {
-		return false
-	}
-	prefix, dynamic := splitLiteral(text)
-	return dynamic && prefix == ""
 }

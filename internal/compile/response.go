@@ -35,6 +35,9 @@ func (c *compiler) response(at path, r *flowv1alpha1.FlowResponse) program.Respo
 	c.answer(at, int32(out.Status), &r.Body)
 	out.Headers = c.headers(at.field("headers"), r.Headers, here, c.answerHeader)
 	out.JSON = here.tree(at.field("json"), r.JSON)
+	out.Form = c.form(at.field("form"), r.Form, here)
+	out.XML = c.xml(at.field("xml"), r.XML, here)
+	out.Text = c.text(at.field("text"), r.Text, here)
 
 	c.maxItems(at.field("onFailure"), len(r.OnFailure), maxRules)
 	failed := c.scope
@@ -62,13 +65,16 @@ func (c *compiler) failureRule(at path, f *flowv1alpha1.FailureResponse, here pl
 	c.answer(at, f.Status, &f.Body)
 	out.Headers = c.headers(at.field("headers"), f.Headers, here, c.answerHeader)
 	out.JSON = here.tree(at.field("json"), f.JSON)
+	out.Form = c.form(at.field("form"), f.Form, here)
+	out.XML = c.xml(at.field("xml"), f.XML, here)
+	out.Text = c.text(at.field("text"), f.Text, here)
 	return out
 }
 
 // answer checks status and body of an answer.
 func (c *compiler) answer(at path, status int32, b *flowv1alpha1.Body) {
 	c.between(at.field("status"), status, minStatus, maxStatus)
-	if !c.body(at, b) {
+	if !c.oneBody(at, b) {
 		return
 	}
 	switch status {

@@ -28,20 +28,30 @@ func encodeXML(v ref.Val) ref.Val {
 	if err != nil {
 		return failure("xml.encode: %w", err)
 	}
-	root, ok := native.(map[string]any)
+	text, err := EncodeXML(native)
+	if err != nil {
+		return failure("xml.encode: %w", err)
+	}
+	return types.String(text)
+}
+
+// EncodeXML is what the function xml.encode does, for a value in the terms of
+// [Value.Native]. The error does not hold any of the value.
+func EncodeXML(v any) ([]byte, error) {
+	root, ok := v.(map[string]any)
 	if !ok || len(root) != 1 {
-		return failure("xml.encode: %w", errXMLRoot)
+		return nil, errXMLRoot
 	}
 	var w xmlWriter
 	for name, content := range root {
 		if _, ok := content.([]any); ok {
-			return failure("xml.encode: %w", errXMLRoot)
+			return nil, errXMLRoot
 		}
 		if err := w.element(name, content, 0); err != nil {
-			return failure("xml.encode: %w", err)
+			return nil, err
 		}
 	}
-	return types.String(w.buf.String())
+	return w.buf.Bytes(), nil
 }
 
 type xmlWriter struct {

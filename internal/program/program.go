@@ -104,8 +104,21 @@ type HTTP struct {
 	Headers []NamedTemplate `json:"headers,omitempty"`
 	// Credential that signs the call: a key of Program.Credentials, or empty.
 	Credential string `json:"credential,omitempty"`
-	// JSON is the body: a JSON value whose strings are templates. Empty sends none.
+	// JSON, Form, XML, Text, Multipart and Raw are the body, of which at most one
+	// is set; a call without any has none. JSON is a JSON value whose strings are
+	// templates.
 	JSON json.RawMessage `json:"json,omitempty"`
+	// Form fields are sorted by name; a form without fields is not nil.
+	Form []NamedTemplate `json:"form,omitzero"`
+	// XML is a JSON object with one member, the root element, in the form that
+	// xml.encode takes; its strings are templates.
+	XML json.RawMessage `json:"xml,omitempty"`
+	// Text is a template.
+	Text string `json:"text,omitempty"`
+	// Multipart parts are in the order in which they are sent.
+	Multipart []Part `json:"multipart,omitempty"`
+	// Raw is a template that yields text or bytes.
+	Raw string `json:"raw,omitempty"`
 	// ContentType overrides the one that the body implies.
 	ContentType string `json:"contentType,omitempty"`
 	// Parse says how the answer is read.
@@ -115,7 +128,19 @@ type HTTP struct {
 	Expect string `json:"expect"`
 }
 
-// NamedTemplate is a header or a query parameter; Value is a template.
+// Part of a multipart/form-data body (RFC 7578).
+type Part struct {
+	Name string `json:"name"`
+	// Value is a template that yields text or bytes.
+	Value string `json:"value"`
+	// Filename is a template; a part that has one is a file.
+	Filename string `json:"filename,omitempty"`
+	// ContentType of the part; empty leaves a field without one, and makes a
+	// file application/octet-stream.
+	ContentType string `json:"contentType,omitempty"`
+}
+
+// NamedTemplate is a header, a query parameter or a form field; Value is a template.
 type NamedTemplate struct {
 	Name  string `json:"name"`
 	Value string `json:"value"`
@@ -126,10 +151,12 @@ type Parse string
 
 // The ways to read an answer.
 const (
-	// ParseAuto decides by the answer's content type: JSON media types are
+	// ParseAuto decides by the answer's content type: JSON, XML and forms are
 	// decoded, text is text, everything else is bytes.
 	ParseAuto  Parse = "Auto"
 	ParseJSON  Parse = "JSON"
+	ParseXML   Parse = "XML"
+	ParseForm  Parse = "Form"
 	ParseText  Parse = "Text"
 	ParseBytes Parse = "Bytes"
 	// ParseNone discards the body.
@@ -153,8 +180,12 @@ type Response struct {
 	// Status of a run that succeeded.
 	Status  int             `json:"status"`
 	Headers []NamedTemplate `json:"headers,omitempty"`
-	// JSON is the body: a JSON value whose strings are templates. Empty answers without a body.
+	// JSON, Form, XML and Text are the body, as in HTTP. Without any, the answer
+	// has no body.
 	JSON json.RawMessage `json:"json,omitempty"`
+	Form []NamedTemplate `json:"form,omitzero"`
+	XML  json.RawMessage `json:"xml,omitempty"`
+	Text string          `json:"text,omitempty"`
 	// OnFailure are the rules for a run that failed; the first match wins.
 	OnFailure []FailureRule `json:"onFailure,omitempty"`
 }
@@ -165,7 +196,11 @@ type FailureRule struct {
 	Classes []Class         `json:"classes,omitempty"`
 	Status  int             `json:"status"`
 	Headers []NamedTemplate `json:"headers,omitempty"`
-	JSON    json.RawMessage `json:"json,omitempty"`
+	// JSON, Form, XML and Text are the body, as in Response.
+	JSON json.RawMessage `json:"json,omitempty"`
+	Form []NamedTemplate `json:"form,omitzero"`
+	XML  json.RawMessage `json:"xml,omitempty"`
+	Text string          `json:"text,omitempty"`
 }
 
 // Class says what kind of thing made a run fail.

@@ -18,6 +18,10 @@ import (
 const (
 	headerContentType = "Content-Type"
 	contentTypeJSON   = "application/json"
+	contentTypeForm   = "application/x-www-form-urlencoded"
+	contentTypeXML    = "application/xml"
+	contentTypeText   = "text/plain; charset=utf-8"
+	contentTypeBytes  = "application/octet-stream"
 )
 
 // reservedInAnswer reports whether a header of an answer is not the flow's to
@@ -39,8 +43,8 @@ type answer struct {
 	field   string
 	status  int
 	headers []namedTemplate
-	// json is nil for an answer without a body.
-	json *expr.Tree
+	// body is nil for an answer without one.
+	body body
 }
 
 // failureRule answers failures of some classes, or of all if there are none.
@@ -53,7 +57,7 @@ func (r *failureRule) answers(class program.Class) bool {
 	return len(r.classes) == 0 || slices.Contains(r.classes, class)
 }
 
-func (l *linker) answer(field string, status int, headers []program.NamedTemplate, json []byte) (answer, error) {
+func (l *linker) answer(field string, status int, headers []program.NamedTemplate, b bodies) (answer, error) {
 	out := answer{field: field, status: status}
 	if status < http.StatusOK || status > maxStatus {
 		return answer{}, fmt.Errorf("%s.status: %d is not the status of an answer", field, status)
@@ -62,14 +66,11 @@ func (l *linker) answer(field string, status int, headers []program.NamedTemplat
 	if out.headers, err = l.headers(field+".headers", headers, reservedInAnswer); err != nil {
 		return answer{}, err
 	}
-	if len(json) == 0 {
-		return out, nil
+	if out.body, err = l.body(field, b); err != nil || out.body == nil {
+		return out, err
 	}
 	if status == http.StatusNoContent || status == http.StatusResetContent || status == http.StatusNotModified {
-		return answer{}, fmt.Errorf("%s.json: an answer with status %d has no body", field, status)
-	}
-	if out.json, err = l.env.Tree(json); err != nil {
-		return answer{}, at(field+".json", err)
+		return answer{}, fmt.Errorf("%s: an answer with status %d has no body", field, status)
 	}
 	return out, nil
 }
@@ -77,13 +78,13 @@ func (l *linker) answer(field string, status int, headers []program.NamedTemplat
 // build maps a run into an answer.
 func (a *answer) build(ctx context.Context, r *run) (*Answer, *Error) {
 	out := &Answer{Status: a.status, Header: make(http.Header, len(a.headers)+1)}
-	if a.json != nil {
-		body, err := a.json.AppendJSON(ctx, nil, r)
-		if err != nil {
-			return nil, expressionError(ctx, a.field+".json", err)
+	if a.body != nil {
+		data, contentType, failure := a.body.render(ctx, r)
+		if failure != nil {
+			return nil, failure
 		}
-		out.Body = body
-		out.Header[headerContentType] = []string{contentTypeJSON}
+		out.Body = data
+		out.Header[headerContentType] = []string{contentType}
 	}
 	if failure := setHeaders(ctx, r, out.Header, a.field+".headers", a.headers); failure != nil {
 		return nil, failure

@@ -46,7 +46,7 @@ type callAction struct {
 	// header is what is the same in every call; headers are evaluated.
 	header     http.Header
 	headers    []namedTemplate
-	json       *expr.Tree
+	body       body
 	credential *credential
 	parse      program.Parse
 	expect     *expr.Template
@@ -79,10 +79,10 @@ func (l *linker) call(field, step string, h *program.HTTP) (action, error) {
 	if a.query, err = l.named(field+".query", h.Query); err != nil {
 		return nil, err
 	}
-	if len(h.JSON) > 0 {
-		if a.json, err = l.env.Tree(h.JSON); err != nil {
-			return nil, at(field+".json", err)
-		}
+	if a.body, err = l.body(field, bodies{
+		json: h.JSON, xml: h.XML, form: h.Form, text: h.Text, raw: h.Raw, multipart: h.Multipart, shown: "http",
+	}); err != nil {
+		return nil, err
 	}
 	if err := l.callHeaders(a, field, h); err != nil {
 		return nil, err
@@ -91,7 +91,8 @@ func (l *linker) call(field, step string, h *program.HTTP) (action, error) {
 		return nil, at(field+".expect", err)
 	}
 	switch h.Parse {
-	case program.ParseAuto, program.ParseJSON, program.ParseText, program.ParseBytes, program.ParseNone:
+	case program.ParseAuto, program.ParseJSON, program.ParseXML, program.ParseForm,
+		program.ParseText, program.ParseBytes, program.ParseNone:
 	default:
 		return nil, fmt.Errorf("%s.parse: %q is not known", field, string(h.Parse))
 	}
@@ -118,9 +119,6 @@ func (l *linker) callHeaders(a *callAction, field string, h *program.HTTP) error
 		// Some servers answer XML to whoever has no preference.
 		a.header.Set("Accept", "application/json, */*;q=0.5")
 	}
-	if a.json != nil {
-		a.header.Set(headerContentType, contentTypeJSON)
-	}
 	if h.ContentType != "" {
 		if problem := headerProblem(h.ContentType); problem != "" {
 			return fmt.Errorf("%s.contentType: %s", field, problem)
@@ -139,8 +137,8 @@ func (l *linker) callHeaders(a *callAction, field string, h *program.HTTP) error
 
 func (l *linker) credential(h *program.HTTP) (*credential, error) {
 	c := l.program.Credentials[h.Credential]
-	if in, _ := c.Carrier(); in == auth.InBody && len(h.JSON) == 0 {
-		return nil, fmt.Errorf("credential %s goes into the body, and the call has none", h.Credential)
+	if in, _ := c.Carrier(); in == auth.InBody && len(h.JSON) == 0 && h.Form == nil {
+		return nil, fmt.Errorf("credential %s goes into the body, and the call has neither JSON nor a form", h.Credential)
 	}
 	signer, err := auth.NewSigner(c.Spec, l.program.Secrets)
 	if err != nil {

@@ -3,12 +3,25 @@
 
 package runner
 
-import "time"
+import (
+	"time"
+
+	"github.com/headgate-io/headgate/internal/expr"
+)
 
 const (
 	// DefaultMaxResponseBody is the size of the largest answer of an upstream
 	// that is read when [Options] does not say otherwise.
 	DefaultMaxResponseBody = 8 << 20
+
+	// DefaultMaxFields is how many fields a form, parts a multipart body, or
+	// elements and attributes an XML document may have when [DecodeLimits] does
+	// not say otherwise.
+	DefaultMaxFields = 100_000
+
+	// maxBodyBytes bounds the body of a call and of an answer that a flow
+	// produces; one evaluation cannot yield more either.
+	maxBodyBytes = expr.MaxOutputBytes
 
 	// maxURLBytes bounds the URL of an outbound call, its query included. Most
 	// servers refuse less.

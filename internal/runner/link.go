@@ -48,7 +48,9 @@ func (r *Runner) Link(p *program.Program) (*Flow, error) {
 		return nil, err
 	}
 	res := &p.Response
-	if f.response, err = l.answer("response", res.Status, res.Headers, res.JSON); err != nil {
+	if f.response, err = l.answer("response", res.Status, res.Headers, bodies{
+		json: res.JSON, xml: res.XML, form: res.Form, text: res.Text, shown: "response",
+	}); err != nil {
 		return nil, err
 	}
 	if f.rules, err = l.failureRules(); err != nil {
@@ -145,7 +147,7 @@ func (l *linker) fail(field string, f *program.Fail) (action, error) {
 // maxStatus is the highest status that HTTP gives a meaning.
 const maxStatus = 599
 
-// namedTemplate is a linked header or query parameter.
+// namedTemplate is a linked header, query parameter or form field.
 type namedTemplate struct {
 	name  string
 	value *expr.Template
@@ -209,7 +211,9 @@ func (l *linker) failureRules() ([]failureRule, error) {
 	out := make([]failureRule, 0, len(in))
 	for i := range in {
 		field := fmt.Sprintf("response.onFailure[%d]", i)
-		mapped, err := l.answer(field, in[i].Status, in[i].Headers, in[i].JSON)
+		mapped, err := l.answer(field, in[i].Status, in[i].Headers, bodies{
+			json: in[i].JSON, xml: in[i].XML, form: in[i].Form, text: in[i].Text, shown: field,
+		})
 		if err != nil {
 			return nil, err
 		}

@@ -9,12 +9,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"mime"
 	"net/http"
 	"strings"
-	"unicode/utf8"
 
-	"github.com/headgate-io/headgate/internal/expr"
 	"github.com/headgate-io/headgate/internal/program"
 )
 
@@ -68,9 +65,12 @@ func (a *callAction) decode(header http.Header, body []byte, out *exchange) stri
 	if len(body) == 0 {
 		return ""
 	}
-	how, utf8Text := a.parse, true
+	// A content type that cannot be read says nothing; then the bytes are all
+	// that is known.
+	media, params, _ := parseMedia(header.Get(headerContentType))
+	how, label := a.parse, params["charset"]
 	if how == program.ParseAuto {
-		how, utf8Text = byContentType(header.Get(headerContentType))
+		how = howTo(media)
 	}
 	if how == program.ParseBytes {
 		out.body = body
@@ -80,37 +80,26 @@ func (a *callAction) decode(header http.Header, body []byte, out *exchange) stri
 		return "the answer is compressed, which was not asked for"
 	}
 	if how == program.ParseJSON {
-		value, err := expr.DecodeJSON(body, expr.JSONLimits{})
-		if err != nil {
-			return "the answer is not valid JSON"
-		}
+		// It is in UTF-8 whatever its content type says (RFC 8259).
+		label = ""
+	}
+	value, problem := decodeAs(how, body, label, DecodeLimits{})
+	switch {
+	case problem == nil:
 		out.body = value
 		return ""
-	}
-	switch {
-	case utf8Text && utf8.Valid(body):
-		out.body = string(body)
-	case a.parse == program.ParseText:
-		return "the answer is not text in UTF-8"
-	default:
+	case how == program.ParseText && a.parse == program.ParseAuto:
 		out.body = body
+		return ""
+	default:
+		return unreadable[how]
 	}
-	return ""
 }
 
-// byContentType says how an answer is read, and whether text is in UTF-8.
-func byContentType(contentType string) (how program.Parse, utf8Text bool) {
-	media, params, err := mime.ParseMediaType(contentType)
-	if err != nil && !errors.Is(err, mime.ErrInvalidMediaParameter) {
-		return program.ParseBytes, false
-	}
-	switch {
-	case media == contentTypeJSON, strings.HasSuffix(media, "+json"), media == "text/json":
-		return program.ParseJSON, true
-	case strings.HasPrefix(media, "text/"), media == "application/xml", strings.HasSuffix(media, "+xml"):
-		charset := strings.ToLower(params["charset"])
-		return program.ParseText, charset == "" || charset == "utf-8" || charset == "utf8" || charset == "us-ascii"
-	default:
-		return program.ParseBytes, false
-	}
+// unreadable says what an answer is not. Details could show what it holds.
+var unreadable = map[program.Parse]string{
+	program.ParseJSON: "the answer is not valid JSON",
+	program.ParseXML:  "the answer is not valid XML",
+	program.ParseForm: "the answer is not a valid form",
+	program.ParseText: "the answer is not text in UTF-8 or in its charset",
 }

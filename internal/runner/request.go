@@ -27,6 +27,8 @@ type outgoing struct {
 	header http.Header
 	// body is nil for a call without one.
 	body []byte
+	// form is true when the body is a form, and not JSON.
+	form bool
 }
 
 var _ auth.Target = (*outgoing)(nil)
@@ -50,12 +52,15 @@ func (a *callAction) build(ctx context.Context, r *run) (*outgoing, *Error) {
 	if failure := setHeaders(ctx, r, call.header, "http.headers", a.headers); failure != nil {
 		return nil, failure
 	}
-	if a.json != nil {
-		body, err := a.json.AppendJSON(ctx, nil, r)
-		if err != nil {
-			return nil, expressionError(ctx, "http.json", err)
+	if a.body != nil {
+		data, contentType, failure := a.body.render(ctx, r)
+		if failure != nil {
+			return nil, failure
 		}
-		call.body = body
+		call.body, call.form = data, contentType == contentTypeForm
+		if _, own := call.header[headerContentType]; !own {
+			call.header[headerContentType] = []string{contentType}
+		}
 	}
 	if a.credential == nil {
 		return call, nil
@@ -151,10 +156,7 @@ func nextHop(header http.Header) (string, *Error) {
 
 // addQuery adds a parameter to those that the URL has.
 func (o *outgoing) addQuery(name, value string) {
-	if o.url.RawQuery != "" {
-		o.url.RawQuery += "&"
-	}
-	o.url.RawQuery += url.QueryEscape(name) + "=" + url.QueryEscape(value)
+	o.url.RawQuery = string(appendField([]byte(o.url.RawQuery), name, value))
 }
 
 // SetHeader implements [auth.Target].
@@ -175,6 +177,10 @@ func (o *outgoing) SetQuery(name, value string) error {
 
 // SetBodyField implements [auth.Target].
 func (o *outgoing) SetBodyField(name, value string) error {
+	if o.form {
+		o.body = appendField([]byte(dropParameter(string(o.body), name)), name, value)
+		return nil
+	}
 	body, err := setField(o.body, name, value)
 	if err != nil {
 		return err
@@ -229,7 +235,11 @@ func (o *outgoing) request(ctx context.Context, method string) *http.Request {
 		ProtoMinor: 1,
 		Header:     o.header,
 	}
-	if o.body != nil {
+	if o.body != nil && len(o.body) == 0 {
+		// Anything else of length 0 is taken for a body of unknown length.
+		req.Body = http.NoBody
+	}
+	if len(o.body) > 0 {
 		// With GetBody and an Idempotency-Key, the transport repeats a call whose
 		// pooled connection was closed under it.
 		req.ContentLength = int64(len(o.body))
