@@ -34,41 +34,11 @@ func (g Grants) Credential(ctx context.Context, from string, name types.Namespac
 		}
 		return nil, fmt.Errorf("get Credential %s: %w", name, err)
 	}
-	permitted, err := Permits(&c, from, func() (labels.Set, error) { return g.namespaceLabels(ctx, from) })
+	permitted, err := c.Permits(from, func() (labels.Set, error) { return g.namespaceLabels(ctx, from) })
 	if err != nil || !permitted {
 		return nil, err
 	}
 	return &c, nil
-}
-
-// Permits tells whether a Flow of a namespace may use c. It asks for the labels
-// of that namespace only where they decide. Whatever it does not understand is
-// denied.
-func Permits(c *flowv1alpha1.Credential, from string, namespaceLabels func() (labels.Set, error)) (bool, error) {
-	if c.Namespace == from {
-		return true, nil
-	}
-	allowed := c.Spec.AllowedNamespaces
-	if allowed == nil || from == "" {
-		return false, nil
-	}
-	switch allowed.From {
-	case flowv1alpha1.NamespacesFromAll:
-		return true, nil
-	case flowv1alpha1.NamespacesFromSelector:
-		selector, err := metav1.LabelSelectorAsSelector(allowed.Selector)
-		if err != nil {
-			// The API server checks selectors less strictly than this.
-			return false, nil //nolint:nilerr // A selector that means nothing selects nothing.
-		}
-		set, err := namespaceLabels()
-		if err != nil || set == nil {
-			return false, err
-		}
-		return selector.Matches(set), nil
-	default:
-		return false, nil
-	}
 }
 
 // namespaceLabels returns nil for a namespace that does not exist; one without

@@ -96,7 +96,7 @@ func TestPermitsFailsClosed(t *testing.T) {
 	c.Spec.AllowedNamespaces = &flowv1alpha1.AllowedNamespaces{
 		From: flowv1alpha1.NamespacesFromSelector, Selector: &metav1.LabelSelector{},
 	}
-	permitted, err := Permits(c, "guest", func() (labels.Set, error) { return labels.Set{}, errors.New("API server is away") })
+	permitted, err := c.Permits("guest", func() (labels.Set, error) { return labels.Set{}, errors.New("API server is away") })
 	g.Expect(err).To(HaveOccurred())
 	g.Expect(permitted).To(BeFalse())
 }
