@@ -65,6 +65,10 @@ manifests: $(CONTROLLER_GEN) ## Generate the CustomResourceDefinitions and the c
 	$(CONTROLLER_GEN) crd paths=./api/... output:crd:artifacts:config=config/crd/bases
 	$(CONTROLLER_GEN) rbac:roleName=headgate-controller paths=./internal/controller/... output:rbac:artifacts:config=config/rbac
 
+.PHONY: chart
+chart: ## Copy the CustomResourceDefinitions and the controller's rules into the Helm chart.
+	hack/chart.sh
+
 .PHONY: fmt
 fmt: $(GOLANGCI_LINT) ## Format the code.
 	$(GOLANGCI_LINT) fmt
@@ -100,7 +104,7 @@ verify: $(CONTROLLER_GEN) $(GOLANGCI_LINT) ## Prove that generated files, format
 ##@ Test
 
 .PHONY: test
-test: test-unit test-crd test-integration ## Run all tests; builds an API server the first time.
+test: test-unit test-crd test-integration test-chart ## Run all tests; builds an API server the first time.
 
 .PHONY: test-unit
 test-unit: ## Run the unit tests; they need nothing but Go.
@@ -113,6 +117,10 @@ test-crd: kube-assets ## Prove every schema bound and CEL rule against a real AP
 .PHONY: test-integration
 test-integration: kube-assets ## Run the user stories with both binaries' code on a real API server.
 	$(GO_TEST) ./test/integration/...
+
+.PHONY: test-chart
+test-chart: kube-assets helm ## Render, install, upgrade and uninstall the Helm chart on a real API server.
+	HELM=$(HELM) $(GO_TEST) ./test/chart/...
 
 .PHONY: fuzz
 fuzz: ## Run every fuzz target of PKG for FUZZ_TIME each.

@@ -22,7 +22,7 @@ tree() {
 }
 
 before=$(tree)
-make --no-print-directory generate manifests fmt golden
+make --no-print-directory generate manifests chart fmt golden
 after=$(tree)
 
 failed=0

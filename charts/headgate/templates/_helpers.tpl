@@ -1,0 +1,223 @@
+{{- define "headgate.name" -}}
+{{- default .Chart.Name .Values.nameOverride -}}
+{{- end -}}
+
+{{/*
+What the names of all objects begin with. A StatefulSet's name has 52 bytes at
+most, because its pods carry it with a hash in a label; "-gateway" is part of it.
+*/}}
+{{- define "headgate.fullname" -}}
+{{- $name := include "headgate.name" . -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride -}}
+{{- else if contains $name .Release.Name -}}
+{{- .Release.Name | trunc 44 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name $name | trunc 44 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The Secret with the keys of the bus, which the controller makes. */}}
+{{- define "headgate.busSecret" -}}
+{{- include "headgate.fullname" . }}-bus
+{{- end -}}
+
+{{/* Of a component: (dict "root" $ "component" "gateway"). They never change. */}}
+{{- define "headgate.selectorLabels" -}}
+app.kubernetes.io/component: {{ .component }}
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/name: {{ include "headgate.name" .root }}
+{{- end -}}
+
+{{/* Of an object; the component may be missing. The chart's own labels win over the user's. */}}
+{{- define "headgate.labels" -}}
+{{- $own := dict
+  "app.kubernetes.io/instance" .root.Release.Name
+  "app.kubernetes.io/managed-by" .root.Release.Service
+  "app.kubernetes.io/name" (include "headgate.name" .root)
+  "app.kubernetes.io/part-of" "headgate"
+  "app.kubernetes.io/version" (.root.Chart.AppVersion | replace "+" "_")
+  "helm.sh/chart" (printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-")
+-}}
+{{- with .component -}}
+{{- $_ := set $own "app.kubernetes.io/component" . -}}
+{{- end -}}
+{{- merge $own (.extra | default dict) .root.Values.commonLabels | toYaml -}}
+{{- end -}}
+
+{{/* Of a pod: nothing in them changes with the version of the chart, so that a new one alone restarts nothing. */}}
+{{- define "headgate.podLabels" -}}
+{{- $own := include "headgate.selectorLabels" . | fromYaml -}}
+{{- $_ := set $own "app.kubernetes.io/part-of" "headgate" -}}
+{{- merge $own (index .root.Values .component).podLabels .root.Values.commonLabels | toYaml -}}
+{{- end -}}
+
+{{- define "headgate.image" -}}
+{{- $image := .Values.image -}}
+{{- $tag := $image.tag -}}
+{{- if not (or $tag $image.digest) -}}
+{{- $tag = .Chart.AppVersion -}}
+{{- end -}}
+{{- $image.repository }}{{ with $tag }}:{{ . }}{{ end }}{{ with $image.digest }}@{{ . }}{{ end }}
+{{- end -}}
+
+{{- define "headgate.serviceAccountName" -}}
+{{- $account := (index .root.Values .component).serviceAccount -}}
+{{- if $account.name -}}
+{{- $account.name -}}
+{{- else if $account.create -}}
+{{- include "headgate.fullname" .root }}-{{ .component }}
+{{- else -}}
+{{- fail (printf "%s.serviceAccount.name: name the ServiceAccount, since %s.serviceAccount.create is false" .component .component) -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "headgate.publicURL" -}}
+{{- if .Values.publicURL -}}
+{{- .Values.publicURL -}}
+{{- else -}}
+{{- $port := int .Values.gateway.service.port -}}
+http://{{ include "headgate.fullname" . }}-gateway.{{ .Release.Namespace }}.svc{{ if ne $port 80 }}:{{ $port }}{{ end }}
+{{- end -}}
+{{- end -}}
+
+{{/* Hosts to route from outside: (dict "root" $ "hosts" LIST "field" "ingress.hosts"), as a JSON list. */}}
+{{- define "headgate.hosts" -}}
+{{- if .hosts -}}
+{{- toJson .hosts -}}
+{{- else if .root.Values.publicURL -}}
+{{- list (urlParse .root.Values.publicURL).hostname | toJson -}}
+{{- else -}}
+{{- fail (printf "%s: name the hosts, or set publicURL" .field) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Bytes of the gateway's store. JetStream does not recover from a full disk without a restart, so it stays below the volume's size. */}}
+{{- define "headgate.storeMaxSize" -}}
+{{- $size := .Values.gateway.persistence.size -}}
+{{- $unit := regexFind "[MGT]i$" $size -}}
+{{- $bytes := dict "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 -}}
+{{- div (mul (trimSuffix $unit $size | int64) (get $bytes $unit) 4) 5 -}}
+{{- end -}}
+
+{{/* What decides where a pod runs. */}}
+{{- define "headgate.scheduling" -}}
+{{- $c := index .root.Values .component -}}
+{{- with $c.priorityClassName }}
+priorityClassName: {{ . | quote }}
+{{- end }}
+{{- with $c.nodeSelector }}
+nodeSelector: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $c.tolerations }}
+tolerations: {{- toYaml . | nindent 0 }}
+{{- end }}
+{{- with $c.affinity }}
+affinity: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $c.topologySpreadConstraints }}
+topologySpreadConstraints: {{- toYaml . | nindent 0 }}
+{{- end }}
+{{- with .root.Values.imagePullSecrets }}
+imagePullSecrets: {{- toYaml . | nindent 0 }}
+{{- end }}
+{{- end -}}
+
+{{- define "headgate.serviceAccount" -}}
+{{- $account := (index .root.Values .component).serviceAccount -}}
+{{- if $account.create }}
+apiVersion: v1
+kind: ServiceAccount
+metadata:
+  name: {{ include "headgate.serviceAccountName" . }}
+  namespace: {{ .root.Release.Namespace }}
+  labels: {{- include "headgate.labels" . | nindent 4 }}
+  {{- with $account.annotations }}
+  annotations: {{- toYaml . | nindent 4 }}
+  {{- end }}
+{{- end }}
+{{- end -}}
+
+{{- define "headgate.podDisruptionBudget" -}}
+{{- $budget := (index .root.Values .component).podDisruptionBudget -}}
+{{- if $budget.enabled }}
+{{- $min := $budget.minAvailable }}
+{{- $max := $budget.maxUnavailable }}
+{{- if not (or (kindIs "invalid" $min) (kindIs "invalid" $max)) }}
+{{- fail (printf "%s.podDisruptionBudget: set minAvailable or maxUnavailable, not both" .component) }}
+{{- end }}
+apiVersion: policy/v1
+kind: PodDisruptionBudget
+metadata:
+  name: {{ include "headgate.fullname" .root }}-{{ .component }}
+  namespace: {{ .root.Release.Namespace }}
+  labels: {{- include "headgate.labels" . | nindent 4 }}
+spec:
+  {{- if not (kindIs "invalid" $min) }}
+  minAvailable: {{ $min }}
+  {{- else }}
+  maxUnavailable: {{ if kindIs "invalid" $max }}1{{ else }}{{ $max }}{{ end }}
+  {{- end }}
+  selector:
+    matchLabels: {{- include "headgate.selectorLabels" . | nindent 6 }}
+{{- end }}
+{{- end -}}
+
+{{/* The Service to scrape, and its ServiceMonitor: (dict "root" $ "component" "gateway" "targetPort" "admin"). */}}
+{{- define "headgate.metrics" -}}
+{{- $monitor := .root.Values.metrics.serviceMonitor -}}
+{{- if .root.Values.metrics.enabled }}
+apiVersion: v1
+kind: Service
+metadata:
+  name: {{ include "headgate.fullname" .root }}-{{ .component }}-metrics
+  namespace: {{ .root.Release.Namespace }}
+  labels: {{- include "headgate.labels" (merge (dict "extra" (dict "headgate.dev/metrics" "true")) .) | nindent 4 }}
+spec:
+  clusterIP: None
+  # One that is not ready has the more to tell.
+  publishNotReadyAddresses: true
+  selector: {{- include "headgate.selectorLabels" . | nindent 4 }}
+  ports:
+  - {name: metrics, port: 80, targetPort: {{ .targetPort }}}
+{{- if $monitor.enabled }}
+---
+apiVersion: monitoring.coreos.com/v1
+kind: ServiceMonitor
+metadata:
+  name: {{ include "headgate.fullname" .root }}-{{ .component }}
+  namespace: {{ .root.Release.Namespace }}
+  labels: {{- include "headgate.labels" (merge (dict "extra" $monitor.labels) .) | nindent 4 }}
+  {{- with $monitor.annotations }}
+  annotations: {{- toYaml . | nindent 4 }}
+  {{- end }}
+spec:
+  selector:
+    matchLabels:
+      headgate.dev/metrics: "true"
+      {{- include "headgate.selectorLabels" . | nindent 6 }}
+  namespaceSelector:
+    matchNames: [{{ .root.Release.Namespace }}]
+  endpoints:
+  - port: metrics
+    path: /metrics
+    interval: {{ $monitor.interval }}
+    scrapeTimeout: {{ $monitor.scrapeTimeout }}
+    {{- with $monitor.relabelings }}
+    relabelings: {{- toYaml . | nindent 4 }}
+    {{- end }}
+    {{- with $monitor.metricRelabelings }}
+    metricRelabelings: {{- toYaml . | nindent 4 }}
+    {{- end }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{- define "headgate.dnsEgress" -}}
+# Names. To anywhere, because a node's own cache is no pod.
+- ports:
+  {{- range .Values.networkPolicy.dnsPorts }}
+  - {protocol: UDP, port: {{ . }}}
+  - {protocol: TCP, port: {{ . }}}
+  {{- end }}
+{{- end -}}
