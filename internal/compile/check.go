@@ -165,9 +165,15 @@ func (c *collector) duration(at path, d flowv1alpha1.Duration, fallback, limit t
 	return program.Duration(std)
 }
 
-// shortDuration writes 10m0s as 10m.
+// shortDuration writes 10m0s as 10m and 24h0m0s as 24h.
 func shortDuration(d time.Duration) string {
-	return strings.TrimSuffix(d.String(), "0s")
+	text := d.String()
+	for _, zero := range []string{"m0s", "h0m"} {
+		if strings.HasSuffix(text, zero) {
+			text = text[:len(text)-len("0s")]
+		}
+	}
+	return text
 }
 
 // jsonValue checks that value is JSON and returns it in the form in which

@@ -73,8 +73,8 @@ func TestEveryFieldOfACredentialCounts(t *testing.T) {
 		refused = append(refused, f.path)
 	}
 	g := NewWithT(t)
-	g.Expect(used).To(HaveKey("spec.apiKey.prefix"))
-	g.Expect(refused).To(ContainElements("spec.hmac.signature.prefix", "spec.probe.interval"))
+	g.Expect(used).To(And(HaveKey("spec.apiKey.prefix"), HaveKey("spec.hmac.signature.pairSeparator")))
+	g.Expect(refused).To(ContainElements("spec.hmac.id.replayWindow", "spec.probe.interval"))
 }
 
 // expectRefused wants a diagnostic for the field or for what it is part of.

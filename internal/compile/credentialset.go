@@ -102,6 +102,10 @@ func (s *credentialSet) verifier(name types.NamespacedName) *problem {
 		return refusal(flowv1alpha1.ReasonUnsupportedValue, fmt.Sprintf(
 			"Credential %s holds its key in the body, which is not supported for callers by this version of Headgate", name))
 	}
+	if credential.HMAC != nil && credential.HMAC.SignsURL() {
+		return refusal(flowv1alpha1.ReasonUnsupportedValue, fmt.Sprintf(
+			"Credential %s covers the URL, which is not supported for callers by this version of Headgate", name))
+	}
 	return nil
 }
 
@@ -117,6 +121,10 @@ func (s *credentialSet) signer(name types.NamespacedName) (program.Credential, *
 	case name.Namespace != s.namespace && len(credential.AllowedHosts) == 0:
 		return program.Credential{}, unresolvable(flowv1alpha1.ReasonRefNotPermitted,
 			fmt.Sprintf("Credential %s of another namespace does not say in allowedHosts where its secret may be sent", name))
+	}
+	if _, err := auth.NewSigner(credential.Spec, s.secrets); err != nil {
+		return program.Credential{}, unresolvable(flowv1alpha1.ReasonCredentialNotReady,
+			fmt.Sprintf("Credential %s cannot sign a call: the first of its keys is a public one", name))
 	}
 	return credential, nil
 }

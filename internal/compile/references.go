@@ -74,6 +74,11 @@ func CredentialReferences(c *flowv1alpha1.Credential) References {
 			add(ref.Name)
 		}
 	}
+	if h := c.Spec.HMAC; h != nil && hmacServed {
+		for _, ref := range keyReferences("", h.SecretKeyRef, h.SecretKeyRefs) {
+			add(ref.Name)
+		}
+	}
 	return r.sorted()
 }
 
