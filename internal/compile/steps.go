@@ -65,8 +65,6 @@ func (c *compiler) step(at path, s *flowv1alpha1.Step) (program.Step, program.St
 		option{"cache", s.Cache != nil},
 		option{"emit", s.Emit != nil},
 		option{"call", s.Call != nil},
-		option{"retry", s.Retry != nil},
-		option{"onFailure", s.OnFailure == flowv1alpha1.FailurePolicyContinue},
 	)
 	oneOf(&c.collector, at.field("onFailure"), s.OnFailure,
 		flowv1alpha1.FailurePolicyStop, flowv1alpha1.FailurePolicyContinue)
@@ -93,6 +91,11 @@ func (c *compiler) step(at path, s *flowv1alpha1.Step) (program.Step, program.St
 	}
 	if s.Fail != nil {
 		out.Fail = c.fail(at.field("fail"), s.Fail, here)
+	}
+	out.Retry = c.retry(at.field("retry"), s)
+	out.Continue = s.OnFailure == flowv1alpha1.FailurePolicyContinue
+	if out.Continue && s.Fail != nil {
+		c.invalid(at.field("onFailure"), "must not be Continue: a fail step ends the run")
 	}
 	out.Timeout = c.duration(at.field("timeout"), s.Timeout, fallback, maxTimeout)
 	return out, seen

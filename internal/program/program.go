@@ -89,9 +89,39 @@ type Step struct {
 	Set  json.RawMessage `json:"set,omitempty"`
 	Fail *Fail           `json:"fail,omitempty"`
 
-	// Timeout of the step as a whole; always greater than zero for HTTP.
+	// Timeout of one attempt; always greater than zero for HTTP.
 	Timeout Duration `json:"timeout,omitzero"`
+	// Retry is nil for a step that is tried once. Only HTTP has it.
+	Retry *Retry `json:"retry,omitempty"`
+	// Continue goes on with the next step when this one has failed.
+	Continue bool `json:"continue,omitempty"`
 }
+
+// Retry says how often and when a step that failed is tried again. The wait
+// before an attempt is a random part of Initial * Factor^n, at most Max, where n
+// counts the attempts that were repeated before; a Retry-After of the upstream
+// (RFC 9110) makes it longer.
+type Retry struct {
+	// Attempts in all, the first one included.
+	Attempts int      `json:"attempts"`
+	Initial  Duration `json:"initial"`
+	Max      Duration `json:"max"`
+	Factor   int      `json:"factor"`
+	// Causes after which the step is tried again.
+	Causes []Cause `json:"causes"`
+}
+
+// Cause names a kind of failure: Network, Timeout, a status such as 429 or a
+// class of them, 4xx or 5xx.
+type Cause string
+
+// The causes that are not statuses.
+const (
+	CauseNetwork Cause = "Network"
+	CauseTimeout Cause = "Timeout"
+	Cause4xx     Cause = "4xx"
+	Cause5xx     Cause = "5xx"
+)
 
 // HTTP is an outbound call.
 type HTTP struct {

@@ -93,6 +93,9 @@ func (p *Program) validateStep(s *Step) error {
 	if actions != 1 {
 		return fmt.Errorf("%d actions, want one", actions)
 	}
+	if err := s.validateRetry(); err != nil {
+		return err
+	}
 	if s.HTTP == nil {
 		return nil
 	}
@@ -105,6 +108,19 @@ func (p *Program) validateStep(s *Step) error {
 		}
 	}
 	return nil
+}
+
+func (s *Step) validateRetry() error {
+	switch r := s.Retry; {
+	case r == nil:
+		return nil
+	case s.HTTP == nil:
+		return errors.New("retry without a call")
+	case r.Attempts < 1, r.Factor < 1, r.Initial <= 0, r.Max < r.Initial:
+		return errors.New("retry is out of bounds")
+	default:
+		return nil
+	}
 }
 
 func (v Value) validate(secrets auth.Keyring) error {

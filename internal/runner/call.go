@@ -159,12 +159,16 @@ func signingKey(s auth.Spec) auth.SecretID {
 }
 
 func (a *callAction) do(ctx context.Context, r *run, out *exchange) *Error {
-	call, failure := a.build(ctx, r)
+	if out.call == nil {
+		built, failure := a.build(ctx, r)
+		if failure != nil {
+			return failure
+		}
+		out.call = built
+	}
+	call, failure := a.sign(r, out.call)
 	if failure != nil {
 		return failure
-	}
-	if a.credential != nil {
-		r.signed(a.credential.ref, a.credential.key)
 	}
 	// Not http.Client: it follows redirects, keeps cookies, and its errors show
 	// the whole URL.

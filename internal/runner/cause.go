@@ -22,7 +22,9 @@ func transportError(ctx context.Context, err error) *Error {
 	if stopped := interrupted(ctx); stopped != nil {
 		return stopped
 	}
-	return fail(program.ClassNetwork, plainCause(err))
+	failure := fail(program.ClassNetwork, plainCause(err))
+	failure.permanent = errors.Is(err, errNotPermitted)
+	return failure
 }
 
 // plainCause says in plain words why a call failed.

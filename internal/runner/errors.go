@@ -35,6 +35,9 @@ type Error struct {
 	Answered int
 	// Message is one plain sentence without a full stop, at most 1 KiB.
 	Message string
+
+	// permanent is true when trying again would end the same way.
+	permanent bool
 }
 
 // Error implements error.
@@ -48,6 +51,13 @@ func (e *Error) Error() string {
 // fail returns the error of a class with its default status.
 func fail(class program.Class, message string) *Error {
 	return &Error{Class: class, Status: defaultStatus(class), Message: message}
+}
+
+// failForGood is fail for what trying again does not mend.
+func failForGood(class program.Class, message string) *Error {
+	e := fail(class, message)
+	e.permanent = true
+	return e
 }
 
 func defaultStatus(class program.Class) int {

@@ -37,9 +37,13 @@ type step struct {
 	name string
 	// condition is nil for a step that always runs.
 	condition *expr.Template
-	// timeout is 0 for a step that has none of its own.
+	// timeout of one attempt; 0 for a step that has none of its own.
 	timeout time.Duration
-	action  action
+	// retry is nil for a step that is tried once.
+	retry *program.Retry
+	// goOn with the next step when this one has failed.
+	goOn   bool
+	action action
 }
 
 // Request is the call that a run answers, already authenticated and decoded.
@@ -81,7 +85,7 @@ type Result struct {
 	// response.onFailure answers the failure: the caller gets a problem document
 	// then.
 	Answer *Answer
-	// Steps that were reached, in order, the one that failed included.
+	// Steps that were reached, in order, those that failed included.
 	Steps []StepResult
 	// KeysUsed tells which key signed an outbound call, by the reference of its
 	// Credential ("namespace/name").
@@ -102,7 +106,9 @@ type StepResult struct {
 	// Skipped is true when the step's condition was false.
 	Skipped bool
 	// Status that the upstream answered with; 0 when there was none.
-	Status   int
+	Status int
+	// Attempts that were made; 0 when the step did not get as far.
+	Attempts int
 	Duration time.Duration
 	// Err is nil unless the step failed.
 	Err *Error

@@ -48,7 +48,7 @@ func tooLarge(limit int64) *Error {
 	if limit%(1<<20) == 0 {
 		size = fmt.Sprintf("%d MiB", limit>>20)
 	}
-	return fail(program.ClassNetwork, "the answer is larger than "+size)
+	return failForGood(program.ClassNetwork, "the answer is larger than "+size)
 }
 
 // discard reads a body that is known to be short, so that its connection can be

@@ -33,9 +33,27 @@ type outgoing struct {
 
 var _ auth.Target = (*outgoing)(nil)
 
-// build evaluates everything that a call is made of. The credential comes last:
-// nothing that a flow says can replace it, and a host that it may not go to is
-// found before it is placed.
+// sign returns the call as it is sent. The credential comes last: nothing that a
+// flow says can replace it, and a host that it may not go to is found before it
+// is placed. Every attempt is signed anew, since signatures age.
+func (a *callAction) sign(r *run, built *outgoing) (*outgoing, *Error) {
+	if a.credential == nil {
+		return built, nil
+	}
+	if !a.credential.hosts.Allows(&built.url) {
+		return nil, failForGood(program.ClassNetwork,
+			"the host is not among the allowedHosts of the credential "+a.credential.ref)
+	}
+	call := *built
+	call.header = maps.Clone(built.header)
+	if err := a.credential.signer.Sign(&call); err != nil {
+		return nil, fail(program.ClassExpression, "http.credentialRef: "+err.Error())
+	}
+	r.signed(a.credential.ref, a.credential.key)
+	return &call, nil
+}
+
+// build evaluates everything that a call is made of, but for its credential.
 func (a *callAction) build(ctx context.Context, r *run) (*outgoing, *Error) {
 	hops, failure := nextHop(r.request.Header)
 	if failure != nil {
@@ -61,16 +79,6 @@ func (a *callAction) build(ctx context.Context, r *run) (*outgoing, *Error) {
 		if _, own := call.header[headerContentType]; !own {
 			call.header[headerContentType] = []string{contentType}
 		}
-	}
-	if a.credential == nil {
-		return call, nil
-	}
-	if !a.credential.hosts.Allows(&call.url) {
-		return nil, fail(program.ClassNetwork,
-			"the host is not among the allowedHosts of the credential "+a.credential.ref)
-	}
-	if err := a.credential.signer.Sign(call); err != nil {
-		return nil, fail(program.ClassExpression, "http.credentialRef: "+err.Error())
 	}
 	return call, nil
 }
@@ -148,7 +156,7 @@ func nextHop(header http.Header) (string, *Error) {
 		}
 	}
 	if hops >= maxHops {
-		return "", fail(program.ClassNetwork,
+		return "", failForGood(program.ClassNetwork,
 			fmt.Sprintf("the call is taken for a loop: %d flows have called each other to get here", hops))
 	}
 	return strconv.Itoa(hops + 1), nil

@@ -85,7 +85,9 @@ func (r *run) steps(ctx context.Context) *Error {
 	defer cancel()
 	r.result.Steps = make([]StepResult, 0, len(f.steps))
 	for i := range f.steps {
-		if failure := r.step(ctx, &f.steps[i]); failure != nil {
+		s := &f.steps[i]
+		// What ended the run cannot be gone on from.
+		if failure := r.step(ctx, s); failure != nil && (!s.goOn || interrupted(ctx) != nil) {
 			return failure
 		}
 	}
@@ -98,7 +100,7 @@ func (r *run) step(ctx context.Context, s *step) *Error {
 	r.reached = append(r.reached, exchange{})
 	out := &r.reached[len(r.reached)-1]
 	out.init(s.name)
-	failure := r.attempt(ctx, s, out)
+	tried, failure := r.attempt(ctx, s, out)
 	if failure != nil {
 		failure = r.flow.finish(failure, s.name)
 		out.failure = failure
@@ -107,32 +109,30 @@ func (r *run) step(ctx context.Context, s *step) *Error {
 		Name:     s.name,
 		Skipped:  out.skipped,
 		Status:   out.status,
+		Attempts: tried,
 		Duration: clock.Since(started),
 		Err:      failure,
 	})
 	return failure
 }
 
-func (r *run) attempt(ctx context.Context, s *step, out *exchange) *Error {
+// attempt runs a step unless its condition says otherwise. It returns how often
+// the action of the step was tried.
+func (r *run) attempt(ctx context.Context, s *step, out *exchange) (int, *Error) {
 	if stopped := interrupted(ctx); stopped != nil {
-		return stopped
+		return 0, stopped
 	}
 	if s.condition != nil {
 		wanted, err := s.condition.Bool(ctx, r)
 		if err != nil {
-			return expressionError(ctx, "if", err)
+			return 0, expressionError(ctx, "if", err)
 		}
 		if !wanted {
 			out.skipped = true
-			return nil
+			return 0, nil
 		}
 	}
-	if s.timeout > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, s.timeout, errStepTimeout)
-		defer cancel()
-	}
-	return s.action.do(ctx, r, out)
+	return r.attempts(ctx, s, out)
 }
 
 // fail ends the run with an error, and with an answer if a rule has one.

@@ -4,12 +4,14 @@
 package runner
 
 import (
+	"context"
 	"crypto/x509"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
 	"sync"
+	"time"
 
 	"k8s.io/utils/clock"
 
@@ -35,6 +37,12 @@ type Options struct {
 	// Clock is the time of runs and of now(). Default: the real one. Timeouts
 	// are always real.
 	Clock clock.PassiveClock
+	// Jitter returns a random wait, at most limit, before a call is repeated.
+	// Default: any from 0 to limit is as likely.
+	Jitter func(limit time.Duration) time.Duration
+	// Wait waits before a call is repeated, and returns an error if ctx ends
+	// before. Default: in real time.
+	Wait func(ctx context.Context, d time.Duration) error
 	// NewID is what uuid() returns. Default: random UUIDs.
 	NewID func() string
 	// Logger takes what an operator has to know. Default: [slog.Default].
@@ -53,6 +61,8 @@ type Runner struct {
 	userAgent string
 	transport *http.Transport
 	clock     clock.PassiveClock
+	jitter    func(limit time.Duration) time.Duration
+	wait      func(ctx context.Context, d time.Duration) error
 	logger    *slog.Logger
 	env       func() (*expr.Env, error)
 }
@@ -64,10 +74,18 @@ func New(opts Options) *Runner {
 		userAgent: opts.UserAgent,
 		transport: newTransport(&opts),
 		clock:     opts.Clock,
+		jitter:    opts.Jitter,
+		wait:      opts.Wait,
 		logger:    opts.Logger,
 	}
 	if r.maxBody <= 0 {
 		r.maxBody = DefaultMaxResponseBody
+	}
+	if r.jitter == nil {
+		r.jitter = fullJitter
+	}
+	if r.wait == nil {
+		r.wait = wait
 	}
 	if r.userAgent == "" {
 		r.userAgent = "headgate"

@@ -189,6 +189,10 @@ type exchange struct {
 	output  any
 	failure *Error
 
+	// call is what the first attempt of the step made: a call that is repeated is
+	// the same call.
+	call *outgoing
+
 	headers        map[string]string
 	stepObject     object
 	responseObject object
@@ -198,6 +202,12 @@ func (x *exchange) init(name string) {
 	x.name = name
 	x.stepObject.fields = stepFields{x}
 	x.responseObject.fields = responseFields{x}
+}
+
+// forget removes what an attempt left behind.
+func (x *exchange) forget() {
+	x.status, x.header, x.headers = 0, nil, nil
+	x.body, x.rawBody, x.output = nil, nil, nil
 }
 
 func (x *exchange) lowerHeaders() map[string]string {

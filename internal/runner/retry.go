@@ -1,0 +1,110 @@
+// Copyright The Headgate Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package runner
+
+import (
+	"context"
+	"math/rand/v2"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/headgate-io/headgate/internal/program"
+)
+
+// attempts does what a step does, and again after a failure that is worth it.
+// It returns how often it tried.
+func (r *run) attempts(ctx context.Context, s *step, out *exchange) (int, *Error) {
+	defer func() { out.call = nil }()
+	for n := 1; ; n++ {
+		failure := r.once(ctx, s, out)
+		if failure == nil || !s.again(n, failure) || interrupted(ctx) != nil {
+			return n, failure
+		}
+		delay := max(s.backoff(n, r.flow.runner.jitter), retryAfter(out.header, r.flow.runner.clock.Now()))
+		// A wait that the run would not survive only keeps its caller waiting.
+		if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= delay {
+			return n, failure
+		}
+		if r.flow.runner.wait(ctx, delay) != nil {
+			return n, failure
+		}
+		out.forget()
+	}
+}
+
+func (r *run) once(ctx context.Context, s *step, out *exchange) *Error {
+	if s.timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, s.timeout, errStepTimeout)
+		defer cancel()
+	}
+	return s.action.do(ctx, r, out)
+}
+
+// again reports whether the n-th attempt is followed by another.
+func (s *step) again(n int, failure *Error) bool {
+	return s.retry != nil && n < s.retry.Attempts && !failure.permanent &&
+		slices.ContainsFunc(s.retry.Causes, func(c program.Cause) bool { return causes(c, failure) })
+}
+
+// causes reports whether a failure has a cause.
+func causes(cause program.Cause, failure *Error) bool {
+	switch cause {
+	case program.CauseNetwork:
+		return failure.Class == program.ClassNetwork
+	case program.CauseTimeout:
+		return failure.Class == program.ClassTimeout
+	case program.Cause4xx, program.Cause5xx:
+		return failure.Answered/100 == int(cause[0]-'0')
+	default:
+		return failure.Answered > 0 && strconv.Itoa(failure.Answered) == string(cause)
+	}
+}
+
+// backoff returns the wait after the n-th attempt: full jitter, so that those
+// who failed together do not come again together.
+func (s *step) backoff(n int, jitter func(time.Duration) time.Duration) time.Duration {
+	limit, longest := time.Duration(s.retry.Initial), time.Duration(s.retry.Max)
+	for range n - 1 {
+		if limit >= longest/time.Duration(s.retry.Factor) {
+			limit = longest
+			break
+		}
+		limit *= time.Duration(s.retry.Factor)
+	}
+	return jitter(limit)
+}
+
+// retryAfter returns how long an upstream wants to be left alone (RFC 9110
+// section 10.2.3), 0 if it does not say.
+func retryAfter(header http.Header, now time.Time) time.Duration {
+	value := strings.TrimSpace(header.Get("Retry-After"))
+	if seconds, err := strconv.ParseUint(value, 10, 32); err == nil {
+		return time.Duration(seconds) * time.Second
+	}
+	if date, err := http.ParseTime(value); err == nil {
+		return max(date.Sub(now), 0)
+	}
+	return 0
+}
+
+// fullJitter returns a random wait up to limit.
+func fullJitter(limit time.Duration) time.Duration {
+	return rand.N(limit + 1) //nolint:gosec // Nobody gains from guessing when a call is repeated.
+}
+
+// wait waits in real time, or until ctx ends.
+func wait(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
