@@ -7,14 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"mime"
 	"net"
 	"net/http"
 	"slices"
 	"strings"
 	"sync/atomic"
 
-	"github.com/headgate-io/headgate/internal/expr"
+	"github.com/headgate-io/headgate/internal/runner"
 )
 
 // budget bounds the bytes that all bodies together take.
@@ -46,24 +45,32 @@ func (h *handler) readBody(x *exchange) *problem {
 	if x.r.ContentLength > limit {
 		return tooLarge(limit)
 	}
-	if contentType != "" && !isJSON(contentType) {
-		return &problemMediaType
-	}
 	if p := h.readRaw(x, limit); p != nil {
 		return p
 	}
-	if contentType == "" {
-		if len(x.raw) == 0 {
-			return nil
-		}
-		return &problemMediaType
+	if contentType == "" && len(x.raw) == 0 {
+		return nil
 	}
-	body, err := expr.DecodeJSON(x.raw, expr.JSONLimits{})
-	if err != nil {
-		return new(problemBadJSON.because(jsonDetail(err)))
+	return x.decode(contentType)
+}
+
+// decode makes request.body of the bytes that were read.
+func (x *exchange) decode(contentType string) *problem {
+	var failure *runner.DecodeError
+	if contentType == contentTypeJSON {
+		// Most bodies: their type need not be taken apart.
+		x.body, failure = runner.DecodeJSON(x.raw, runner.DecodeLimits{})
+	} else {
+		x.body, failure = runner.DecodeBody(contentType, x.raw, runner.DecodeLimits{})
 	}
-	x.body = body
-	return nil
+	switch {
+	case failure == nil:
+		return nil
+	case failure.Unsupported:
+		return new(problemMediaType.because(failure.Message))
+	default:
+		return new(problemBadBody.because(failure.Message))
+	}
 }
 
 func tooLarge(limit int64) *problem {
@@ -84,22 +91,6 @@ func checkCoding(r *http.Request) *problem {
 		}
 	}
 	return nil
-}
-
-// isJSON accepts application/json and structured syntaxes on top of it (RFC
-// 6839), in UTF-8 only (RFC 8259 section 8.1).
-func isJSON(contentType string) bool {
-	if contentType == "application/json" {
-		return true
-	}
-	mediaType, params, err := mime.ParseMediaType(contentType)
-	if err != nil {
-		return false
-	}
-	if charset, ok := params["charset"]; ok && !strings.EqualFold(charset, "utf-8") {
-		return false
-	}
-	return mediaType == "application/json" || strings.HasPrefix(mediaType, "application/") && strings.HasSuffix(mediaType, "+json")
 }
 
 // readRaw reads the body as it is. Memory is taken from the budget as bytes
@@ -153,13 +144,4 @@ func readProblem(err error, limit int64) *problem {
 	default:
 		return &problemBrokenBody
 	}
-}
-
-// jsonDetail says where the text is wrong and never quotes it.
-func jsonDetail(err error) string {
-	var bad *expr.JSONError
-	if !errors.As(err, &bad) {
-		return ""
-	}
-	return fmt.Sprintf("at byte %d: %s", bad.Offset, bad.Message)
 }

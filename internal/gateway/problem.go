@@ -13,6 +13,7 @@ import (
 
 const (
 	contentTypeProblem = "application/problem+json"
+	contentTypeJSON    = "application/json"
 	// problemBase is where the types of problems are named. Nothing needs to be
 	// served there: RFC 9457 section 3.1.1.
 	problemBase = "https://headgate.dev/problems/"
@@ -30,8 +31,8 @@ type problem struct {
 	Class string `json:"class,omitempty"`
 	Step  string `json:"step,omitempty"`
 
-	retryAfter string
-	accept     string
+	retryAfter     string
+	acceptEncoding string
 	// encoded is the document of a fixed problem: refusing must be cheap.
 	encoded []byte
 }
@@ -54,9 +55,9 @@ var (
 	problemMethod       = newProblem("method-not-allowed", "The hook is not called by this method", http.StatusMethodNotAllowed)
 	problemUnauthorized = newProblem("unauthorized", "The caller is not authenticated", http.StatusUnauthorized)
 	problemTooLarge     = newProblem("too-large", "The body is too large", http.StatusRequestEntityTooLarge)
-	problemMediaType    = newProblem("unsupported-media-type", "The hook takes JSON only", http.StatusUnsupportedMediaType).accepts("application/json")
-	problemEncoding     = newProblem("unsupported-encoding", "The hook takes bodies without content coding only", http.StatusUnsupportedMediaType).accepts("application/json")
-	problemBadJSON      = newProblem("bad-json", "The body is not valid JSON", http.StatusBadRequest)
+	problemMediaType    = newProblem("unsupported-media-type", "The content type of the body cannot be read", http.StatusUnsupportedMediaType)
+	problemEncoding     = newProblem("unsupported-encoding", "The hook takes bodies without content coding only", http.StatusUnsupportedMediaType).acceptsCoding("identity")
+	problemBadBody      = newProblem("bad-body", "The body is not what its content type says", http.StatusBadRequest)
 	problemBrokenBody   = newProblem("incomplete-body", "The body could not be read", http.StatusBadRequest)
 	problemSlowBody     = newProblem("slow-body", "The body took too long", http.StatusRequestTimeout)
 	problemInternal     = newProblem("internal", "Something went wrong in the gateway", http.StatusInternalServerError)
@@ -68,8 +69,9 @@ func (p problem) after(seconds string) problem {
 	return p
 }
 
-func (p problem) accepts(mediaType string) problem {
-	p.accept = mediaType
+// acceptsCoding says which content codings would do (RFC 9110 section 12.5.3).
+func (p problem) acceptsCoding(coding string) problem {
+	p.acceptEncoding = coding
 	return p
 }
 
@@ -104,8 +106,8 @@ func (p *problem) write(w http.ResponseWriter) error {
 	if p.retryAfter != "" {
 		header.Set("Retry-After", p.retryAfter)
 	}
-	if p.accept != "" {
-		header.Set("Accept", p.accept)
+	if p.acceptEncoding != "" {
+		header.Set("Accept-Encoding", p.acceptEncoding)
 	}
 	w.WriteHeader(p.Status)
 	_, err := w.Write(body)
