@@ -24,35 +24,40 @@ type judge struct {
 	// strict makes errors of Secrets and ConfigMaps that are not in the files:
 	// they commonly are not, and come from a secret store.
 	strict bool
+
+	// programs and findings are filled by run. A Flow that is refused has no
+	// program.
+	programs map[types.NamespacedName]*program.Program
+	findings []manifest.Finding
 }
 
-// findings compiles everything and returns what is wrong.
-func (j *judge) findings() []manifest.Finding {
-	var findings []manifest.Finding
+// run compiles everything.
+func (j *judge) run() {
+	j.programs = make(map[types.NamespacedName]*program.Program, len(j.set.Flows))
 	for _, name := range sorted(j.set.Credentials) {
 		_, _, diagnostics := compile.Credential(j.set.Credentials[name], j.set.Secrets)
-		findings = append(findings, j.tell(manifest.KindCredential, name, diagnostics)...)
+		j.tell(manifest.KindCredential, name, diagnostics)
 	}
 	for _, name := range sorted(j.set.Flows) {
-		_, diagnostics := j.compile(name)
-		findings = append(findings, j.tell(manifest.KindFlow, name, diagnostics)...)
+		p, diagnostics := compile.Compile(j.source(name))
+		if p != nil {
+			j.programs[name] = p
+		}
+		j.tell(manifest.KindFlow, name, diagnostics)
 	}
 	for _, name := range sorted(j.set.Subscriptions) {
-		findings = append(findings, j.set.Finding(manifest.KindSubscription, name, manifest.Error, compile.Diagnostic{
+		j.findings = append(j.findings, j.set.Finding(manifest.KindSubscription, name, manifest.Error, compile.Diagnostic{
 			Reason: flowv1alpha1.ReasonUnsupportedValue, Offset: -1,
 			Message: "Subscriptions are not supported by this version of Headgate",
 		}))
 	}
-	return findings
 }
 
 // tell turns diagnostics into findings.
-func (j *judge) tell(kind string, name types.NamespacedName, diagnostics compile.Diagnostics) []manifest.Finding {
-	findings := make([]manifest.Finding, 0, len(diagnostics))
+func (j *judge) tell(kind string, name types.NamespacedName, diagnostics compile.Diagnostics) {
 	for _, d := range diagnostics {
-		findings = append(findings, j.set.Finding(kind, name, j.severity(d), d))
+		j.findings = append(j.findings, j.set.Finding(kind, name, j.severity(d), d))
 	}
-	return findings
 }
 
 func (j *judge) severity(d compile.Diagnostic) manifest.Severity {
@@ -66,11 +71,6 @@ func (j *judge) severity(d compile.Diagnostic) manifest.Severity {
 		return manifest.Warning
 	}
 	return manifest.Error
-}
-
-// compile compiles one Flow.
-func (j *judge) compile(name types.NamespacedName) (*program.Program, compile.Diagnostics) {
-	return compile.Compile(j.source(name))
 }
 
 // source gathers what a Flow may see. Secrets need no selection: references to

@@ -62,7 +62,8 @@ func (o *lintOptions) run(ctx context.Context, s Streams) error {
 		return errors.New("there is no Flow and no Credential in the files")
 	}
 	judge := &judge{set: set, strict: o.strict}
-	findings = append(findings, judge.findings()...)
+	judge.run()
+	findings = append(findings, judge.findings...)
 	manifest.Sort(findings)
 	if err := o.print(s, findings, objects); err != nil {
 		return fmt.Errorf("write the result: %w", err)
