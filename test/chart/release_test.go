@@ -73,8 +73,8 @@ func TestRelease(t *testing.T) {
 	s.expectNoDrift("--set=publicURL=http://hooks.test", "--set=commonLabels.team=integration")
 
 	// Uninstalled: the pods and their rights go, what users wrote stays.
-	mustHelm(t, "uninstall", releaseName)
 	s.stop()
+	mustHelm(t, "uninstall", releaseName)
 	for _, kind := range []string{
 		"deployment", "statefulset", "service", "networkpolicy", "serviceaccount", "role", "rolebinding",
 		"clusterrole", "clusterrolebinding",
