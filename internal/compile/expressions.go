@@ -17,12 +17,13 @@ import (
 )
 
 // unbuiltVariables are variables of the API that this version does not have.
-var unbuiltVariables = []string{"cache", "event", "index", "item"}
+var unbuiltVariables = []string{"cache", "event"}
 
 // place compiles the expressions of one place of a Flow.
 type place struct {
-	c   *compiler
-	env *expr.Env
+	c     *compiler
+	env   *expr.Env
+	scope program.Scope
 }
 
 // at returns the place with the variables of a scope.
@@ -32,7 +33,7 @@ func (c *compiler) at(scope program.Scope) place {
 		// Only the names of variables can be refused, and they are ours.
 		panic(fmt.Sprintf("variables of a scope: %v", err))
 	}
-	return place{c: c, env: env}
+	return place{c: c, env: env, scope: scope}
 }
 
 // template compiles a template.

@@ -59,7 +59,7 @@ func (c *compiler) http(at path, h *flowv1alpha1.HTTPCall, here place) *program.
 		out.Credential = c.sign(at, *h.CredentialRef, out, target)
 	}
 
-	answer := c.scope
+	answer := here.scope
 	answer.Response = true
 	out.Expect = defaultExpect
 	if h.Expect != nil {

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	flowv1alpha1 "github.com/headgate-io/headgate/api/v1alpha1"
@@ -19,6 +20,9 @@ const (
 	defaultFailStatus = 422
 	minFailStatus     = 400
 	maxStatus         = 599
+
+	// maxConcurrency of the items of a step.
+	maxConcurrency = 64
 )
 
 // reservedNames are names that CEL cannot select.
@@ -61,7 +65,6 @@ func (c *compiler) steps(at path, steps []flowv1alpha1.Step) []program.Step {
 func (c *compiler) step(at path, s *flowv1alpha1.Step) (program.Step, program.StepScope) {
 	c.maxLength(at.field("note"), s.Note, maxText)
 	c.refuse(at,
-		option{"forEach", s.ForEach != nil},
 		option{"cache", s.Cache != nil},
 		option{"emit", s.Emit != nil},
 		option{"call", s.Call != nil},
@@ -79,7 +82,13 @@ func (c *compiler) step(at path, s *flowv1alpha1.Step) (program.Step, program.St
 
 	here := c.at(c.scope)
 	out := program.Step{Name: s.Name, If: here.condition(at.field("if"), s.If, "")}
-	seen := program.StepScope{Name: s.Name}
+	seen := program.StepScope{Name: s.Name, ForEach: s.ForEach != nil}
+	if s.ForEach != nil {
+		out.ForEach = c.forEach(at.field("forEach"), s.ForEach, here)
+		inside := c.scope
+		inside.Item = true
+		here = c.at(inside)
+	}
 	fallback := time.Duration(0)
 	if s.HTTP != nil {
 		out.HTTP = c.http(at.field("http"), s.HTTP, here)
@@ -87,7 +96,9 @@ func (c *compiler) step(at path, s *flowv1alpha1.Step) (program.Step, program.St
 	}
 	if s.Set != nil {
 		out.Set = c.set(at.field("set"), s.Set, here)
-		seen.Output = outputType(out.Set)
+		if s.ForEach == nil {
+			seen.Output = outputType(out.Set)
+		}
 	}
 	if s.Fail != nil {
 		out.Fail = c.fail(at.field("fail"), s.Fail, here)
@@ -99,6 +110,25 @@ func (c *compiler) step(at path, s *flowv1alpha1.Step) (program.Step, program.St
 	}
 	out.Timeout = c.duration(at.field("timeout"), s.Timeout, fallback, maxTimeout)
 	return out, seen
+}
+
+// forEach compiles what a step is repeated for. The items themselves do not see
+// `item`.
+func (c *compiler) forEach(at path, f *flowv1alpha1.ForEach, here place) *program.ForEach {
+	here.required(at.field("items"), f.Items)
+	prefix, dynamic := splitLiteral(string(f.Items))
+	if f.Items != "" && (!dynamic || prefix != "" || !strings.HasSuffix(string(f.Items), "}")) {
+		c.invalid(at.field("items"), "must be exactly one ${…} that yields a list")
+	}
+	out := &program.ForEach{Items: string(f.Items), Concurrency: 1}
+	if f.Concurrency != nil {
+		c.between(at.field("concurrency"), *f.Concurrency, 1, maxConcurrency)
+		out.Concurrency = int(*f.Concurrency)
+	}
+	oneOf(&c.collector, at.field("onItemFailure"), f.OnItemFailure,
+		flowv1alpha1.FailurePolicyStop, flowv1alpha1.FailurePolicyContinue)
+	out.Continue = f.OnItemFailure == flowv1alpha1.FailurePolicyContinue
+	return out
 }
 
 func (c *compiler) set(at path, members map[string]flowv1alpha1.JSON, here place) json.RawMessage {

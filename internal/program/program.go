@@ -82,6 +82,9 @@ type Step struct {
 	// If is a condition template; a step whose condition is false is skipped.
 	// Empty runs the step always.
 	If string `json:"if,omitempty"`
+	// ForEach is nil for a step that runs once. The condition is that of the step
+	// as a whole; the timeout and the retry are those of each item.
+	ForEach *ForEach `json:"forEach,omitempty"`
 
 	HTTP *HTTP `json:"http,omitempty"`
 	// Set is a JSON object whose strings are templates; it becomes the step's
@@ -94,6 +97,17 @@ type Step struct {
 	// Retry is nil for a step that is tried once. Only HTTP has it.
 	Retry *Retry `json:"retry,omitempty"`
 	// Continue goes on with the next step when this one has failed.
+	Continue bool `json:"continue,omitempty"`
+}
+
+// ForEach runs a step once for every item of a list.
+type ForEach struct {
+	// Items is a template that yields a list.
+	Items string `json:"items"`
+	// Concurrency is how many items are worked on at one time, at least 1.
+	Concurrency int `json:"concurrency"`
+	// Continue goes on with the other items when one has failed, and lets the
+	// step succeed.
 	Continue bool `json:"continue,omitempty"`
 }
 

@@ -13,12 +13,14 @@ const (
 	VarRun      = "run"
 	VarResponse = "response"
 	VarError    = "error"
+	VarItem     = "item"
+	VarIndex    = "index"
 )
 
 // VariableNames returns every variable that exists anywhere in a Flow: what an
 // environment without types has to declare.
 func VariableNames() []string {
-	return []string{VarError, VarRequest, VarResponse, VarRun, VarSteps, VarValues}
+	return []string{VarError, VarIndex, VarItem, VarRequest, VarResponse, VarRun, VarSteps, VarValues}
 }
 
 // Scope describes one place of a Flow at which expressions stand: which
@@ -32,6 +34,8 @@ type Scope struct {
 	Steps []StepScope
 	// Response is true where `response` exists: in a step's expect.
 	Response bool
+	// Item is true where `item` and `index` exist: inside forEach.
+	Item bool
 	// Error is true where `error` exists: in response.onFailure.
 	Error bool
 }
@@ -41,6 +45,8 @@ type StepScope struct {
 	Name string
 	// Output is the type of steps.NAME.output; nil when nothing is known.
 	Output *expr.Type
+	// ForEach is true for a step that has items.
+	ForEach bool
 }
 
 // Variables returns the variables of the scope with their types.
@@ -64,6 +70,9 @@ func (s Scope) Variables() map[string]*expr.Type {
 			"body":    expr.Dyn,
 			"rawBody": expr.Bytes,
 		})
+	}
+	if s.Item {
+		vars[VarItem], vars[VarIndex] = expr.Dyn, expr.Int
 	}
 	if s.Error {
 		vars[VarError] = errorType()
@@ -105,17 +114,27 @@ func valuesType(names []string) *expr.Type {
 func stepsType(steps []StepScope) *expr.Type {
 	fields := make(map[string]*expr.Type, len(steps))
 	for _, step := range steps {
-		fields[step.Name] = expr.Object(map[string]*expr.Type{
-			"status":  expr.Int,
-			"headers": expr.MapOf(expr.String),
-			"body":    expr.Dyn,
-			"output":  orDyn(step.Output),
-			"skipped": expr.Bool,
-			// error is null unless the step failed.
-			"error": expr.Dyn,
-		})
+		has := resultType(orDyn(step.Output))
+		if step.ForEach {
+			has["items"] = expr.ListOf(expr.Object(resultType(expr.Dyn)))
+			has["succeeded"], has["failed"] = expr.Int, expr.Int
+		}
+		fields[step.Name] = expr.Object(has)
 	}
 	return expr.Object(fields)
+}
+
+// resultType is what a step, or one of its items, leaves behind.
+func resultType(output *expr.Type) map[string]*expr.Type {
+	return map[string]*expr.Type{
+		"status":  expr.Int,
+		"headers": expr.MapOf(expr.String),
+		"body":    expr.Dyn,
+		"output":  output,
+		"skipped": expr.Bool,
+		// error is null unless the step failed.
+		"error": expr.Dyn,
+	}
 }
 
 func errorType() *expr.Type {

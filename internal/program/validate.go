@@ -96,6 +96,9 @@ func (p *Program) validateStep(s *Step) error {
 	if err := s.validateRetry(); err != nil {
 		return err
 	}
+	if s.ForEach != nil && (s.ForEach.Items == "" || s.ForEach.Concurrency < 1) {
+		return errors.New("forEach is out of bounds")
+	}
 	if s.HTTP == nil {
 		return nil
 	}

@@ -37,6 +37,8 @@ type step struct {
 	name string
 	// condition is nil for a step that always runs.
 	condition *expr.Template
+	// forEach is nil for a step that runs once.
+	forEach *forEach
 	// timeout of one attempt; 0 for a step that has none of its own.
 	timeout time.Duration
 	// retry is nil for a step that is tried once.
@@ -107,7 +109,8 @@ type StepResult struct {
 	Skipped bool
 	// Status that the upstream answered with; 0 when there was none.
 	Status int
-	// Attempts that were made; 0 when the step did not get as far.
+	// Attempts that were made, for all items together; 0 when the step did not
+	// get as far.
 	Attempts int
 	Duration time.Duration
 	// Err is nil unless the step failed.

@@ -45,6 +45,12 @@ const (
 	// maxSteps of one program; the API allows fewer.
 	maxSteps = 256
 
+	// maxItems is how many items a step may run for.
+	maxItems = 10_000
+
+	// maxItemsBytes bounds what the items of one step leave behind together.
+	maxItemsBytes = 64 << 20
+
 	// maxHops is how many flows may call each other in a row before a call is
 	// taken for a loop.
 	maxHops = 8

@@ -114,6 +114,11 @@ func (l *linker) step(s *program.Step) (step, error) {
 			return step{}, at(field+".if", err)
 		}
 	}
+	if s.ForEach != nil {
+		if out.forEach, err = l.forEach(field+".forEach", s.ForEach); err != nil {
+			return step{}, err
+		}
+	}
 	switch {
 	case s.HTTP != nil:
 		out.action, err = l.call(field+".http", s.Name, s.HTTP)

@@ -23,7 +23,7 @@ type fields interface {
 	// names returns all names there are.
 	names() []string
 	// field returns the value of a name, as the value model of package expr has
-	// it or as another object, and whether there is such a name.
+	// it, or as other objects, and whether there is such a name.
 	field(name string) (any, bool)
 }
 
@@ -35,12 +35,25 @@ func (o *object) native() map[string]any {
 	out := make(map[string]any, len(names))
 	for _, name := range names {
 		v, _ := o.fields.field(name)
-		if inner, ok := v.(*object); ok {
-			v = inner.native()
-		}
-		out[name] = v
+		out[name] = nativeOf(v)
 	}
 	return out
+}
+
+// nativeOf returns a value of a field without objects in it.
+func nativeOf(v any) any {
+	switch v := v.(type) {
+	case *object:
+		return v.native()
+	case []*object:
+		out := make([]any, len(v))
+		for i := range v {
+			out[i] = v[i].native()
+		}
+		return out
+	default:
+		return v
+	}
 }
 
 // whole returns the object for what cannot be done name by name.

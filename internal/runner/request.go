@@ -65,7 +65,7 @@ func (a *callAction) build(ctx context.Context, r *run) (*outgoing, *Error) {
 	}
 	call.header[headerHops] = []string{hops}
 	if _, own := call.header[headerIdempotencyKey]; !own {
-		call.header[headerIdempotencyKey] = []string{r.request.RunID + "/" + a.step}
+		call.header[headerIdempotencyKey] = []string{r.idempotencyKey(a.step)}
 	}
 	if failure := setHeaders(ctx, r, call.header, "http.headers", a.headers); failure != nil {
 		return nil, failure
@@ -81,6 +81,15 @@ func (a *callAction) build(ctx context.Context, r *run) (*outgoing, *Error) {
 		}
 	}
 	return call, nil
+}
+
+// idempotencyKey is the same whenever the same thing is done again.
+func (r *run) idempotencyKey(step string) string {
+	key := r.request.RunID + "/" + step
+	if r.inLoop {
+		key += "/" + strconv.Itoa(r.index)
+	}
+	return key
 }
 
 func (a *callAction) buildURL(ctx context.Context, r *run, call *outgoing) *Error {

@@ -13,7 +13,8 @@ import (
 	"github.com/headgate-io/headgate/internal/program"
 )
 
-// run is one run of a flow. It belongs to one goroutine.
+// run is one run of a flow, or one round of a loop in it. It belongs to one
+// goroutine.
 type run struct {
 	flow    *Flow
 	request *Request
@@ -26,6 +27,10 @@ type run struct {
 	exchange *exchange
 	// failure is set once the run has failed: it is `error`.
 	failure *Error
+	// item and index are set in a run that is one round of a loop.
+	inLoop bool
+	item   any
+	index  int
 
 	requestFields requestFields
 	requestObject object
@@ -47,12 +52,17 @@ func (f *Flow) Run(ctx context.Context, req *Request) *Result {
 		reached: make([]exchange, 0, len(f.steps)),
 	}
 	r.requestFields = requestFields{Request: req, hidden: &f.hidden}
-	r.requestObject.fields = &r.requestFields
-	r.stepsObject.fields = stepsFields{r}
-	r.runObject.fields = runFields{r}
+	r.bind()
 	r.execute(ctx)
 	r.result.Finished = f.runner.clock.Now()
 	return r.result
+}
+
+// bind makes the variables of a run its own.
+func (r *run) bind() {
+	r.requestObject.fields = &r.requestFields
+	r.stepsObject.fields = stepsFields{r}
+	r.runObject.fields = runFields{r}
 }
 
 func (r *run) execute(ctx context.Context) {
@@ -99,7 +109,7 @@ func (r *run) step(ctx context.Context, s *step) *Error {
 	started := clock.Now()
 	r.reached = append(r.reached, exchange{})
 	out := &r.reached[len(r.reached)-1]
-	out.init(s.name)
+	out.init(s)
 	tried, failure := r.attempt(ctx, s, out)
 	if failure != nil {
 		failure = r.flow.finish(failure, s.name)
@@ -132,6 +142,9 @@ func (r *run) attempt(ctx context.Context, s *step, out *exchange) (int, *Error)
 			return 0, nil
 		}
 	}
+	if s.forEach != nil {
+		return r.each(ctx, s, out)
+	}
 	return r.attempts(ctx, s, out)
 }
 
@@ -142,7 +155,7 @@ func (r *run) fail(ctx context.Context, failure *Error) {
 	// What was not reached will not be: to expressions it was skipped.
 	for i := len(r.reached); i < len(r.flow.steps); i++ {
 		r.reached = append(r.reached, exchange{skipped: true})
-		r.reached[i].init(r.flow.steps[i].name)
+		r.reached[i].init(&r.flow.steps[i])
 	}
 	for i := range r.flow.rules {
 		rule := &r.flow.rules[i]
@@ -161,15 +174,20 @@ func (r *run) fail(ctx context.Context, failure *Error) {
 	}
 }
 
-// panicked turns a panic into a failed run. What it says and where it happened
-// goes to the log only.
+// panicked turns a panic into a failed run.
 func (r *run) panicked(ctx context.Context, cause any) {
-	failure := r.flow.finish(fail(program.ClassExpression, "internal error"), r.stepUnderWay())
+	step := r.stepUnderWay()
+	failure := r.flow.finish(r.crash(ctx, cause, step), step)
 	r.result.Err = failure
 	r.result.Answer = nil
 	if n := len(r.result.Steps); failure.Step != "" && n < len(r.reached) {
 		r.result.Steps = append(r.result.Steps, StepResult{Name: failure.Step, Err: failure})
 	}
+}
+
+// crash returns the failure that a panic is. What it says and where it happened
+// goes to the log only.
+func (r *run) crash(ctx context.Context, cause any, step string) *Error {
 	text := ""
 	if err, ok := cause.(error); ok {
 		text = err.Error()
@@ -178,8 +196,9 @@ func (r *run) panicked(ctx context.Context, cause any) {
 	}
 	r.logger().LogAttrs(ctx, slog.LevelError, "Run panicked",
 		slog.String("error", r.flow.redactor.String(text)),
-		slog.String("step", failure.Step),
+		slog.String("step", step),
 		slog.String("stack", r.flow.redactor.String(string(debug.Stack()))))
+	return fail(program.ClassExpression, "internal error")
 }
 
 // stepUnderWay returns the name of the step that has begun and not ended, or "".

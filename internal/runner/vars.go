@@ -6,6 +6,7 @@ package runner
 import (
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"cel.dev/cel-go/cel"
@@ -29,6 +30,10 @@ func (r *run) ResolveName(name string) (any, bool) {
 		if r.exchange != nil {
 			return &r.exchange.responseObject, true
 		}
+	case program.VarItem:
+		return r.item, r.inLoop
+	case program.VarIndex:
+		return int64(r.index), r.inLoop
 	case program.VarError:
 		if r.failure != nil {
 			return &object{fields: errorFields{r.failure}}, true
@@ -189,6 +194,12 @@ type exchange struct {
 	output  any
 	failure *Error
 
+	// loop is true for a step that runs for items.
+	loop bool
+	// items are what the items left behind, once all are done.
+	items             []exchange
+	succeeded, failed int
+
 	// call is what the first attempt of the step made: a call that is repeated is
 	// the same call.
 	call *outgoing
@@ -198,8 +209,8 @@ type exchange struct {
 	responseObject object
 }
 
-func (x *exchange) init(name string) {
-	x.name = name
+func (x *exchange) init(s *step) {
+	x.name, x.loop = s.name, s.forEach != nil
 	x.stepObject.fields = stepFields{x}
 	x.responseObject.fields = responseFields{x}
 }
@@ -208,6 +219,14 @@ func (x *exchange) init(name string) {
 func (x *exchange) forget() {
 	x.status, x.header, x.headers = 0, nil, nil
 	x.body, x.rawBody, x.output = nil, nil, nil
+}
+
+// settle makes what is otherwise made when it is asked for.
+func (x *exchange) settle() {
+	x.lowerHeaders()
+	for i := range x.items {
+		x.items[i].lowerHeaders()
+	}
 }
 
 func (x *exchange) lowerHeaders() map[string]string {
@@ -220,9 +239,17 @@ func (x *exchange) lowerHeaders() map[string]string {
 // stepFields is `steps.NAME`. Without an answer, what an answer has is null.
 type stepFields struct{ *exchange }
 
-var stepNames = []string{"status", "headers", "body", "output", "skipped", "error"}
+var (
+	stepNames = []string{"status", "headers", "body", "output", "skipped", "error"}
+	loopNames = append(slices.Clone(stepNames), "items", "succeeded", "failed")
+)
 
-func (f stepFields) names() []string { return stepNames }
+func (f stepFields) names() []string {
+	if f.loop {
+		return loopNames
+	}
+	return stepNames
+}
 
 func (f stepFields) field(name string) (any, bool) {
 	switch name {
@@ -247,6 +274,25 @@ func (f stepFields) field(name string) (any, bool) {
 			return nil, true
 		}
 		return &object{fields: errorFields{f.failure}}, true
+	default:
+		return f.loopField(name)
+	}
+}
+
+func (f stepFields) loopField(name string) (any, bool) {
+	switch {
+	case !f.loop:
+		return nil, false
+	case name == "items":
+		items := make([]*object, len(f.items))
+		for i := range f.items {
+			items[i] = &f.items[i].stepObject
+		}
+		return items, true
+	case name == "succeeded":
+		return int64(f.succeeded), true
+	case name == "failed":
+		return int64(f.failed), true
 	default:
 		return nil, false
 	}
