@@ -209,5 +209,5 @@ func baseURL(address string) string {
 
 // hookURL is where a program is called.
 func hookURL(base string, p *program.Program) string {
-	return base + "/hook/" + p.Namespace + "/" + p.Webhook.Path
+	return base + "/hook/" + p.Namespace + "/" + p.Webhook.Pattern()
 }

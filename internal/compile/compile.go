@@ -55,9 +55,10 @@ func unavailable(p *program.Program, why Diagnostic) *program.Program {
 		Suspend:     p.Suspend,
 		Unavailable: why.Reason + ": " + why.String(),
 		Webhook: &program.Webhook{
-			Path:        p.Webhook.Path,
-			Methods:     p.Webhook.Methods,
-			MaxBodySize: p.Webhook.MaxBodySize,
+			Path:           p.Webhook.Path,
+			PathParameters: p.Webhook.PathParameters,
+			Methods:        p.Webhook.Methods,
+			MaxBodySize:    p.Webhook.MaxBodySize,
 		},
 	}
 }

@@ -347,6 +347,7 @@ func TestRoutePath(t *testing.T) {
 	g := NewWithT(t)
 	g.Expect(compile.RoutePath(readWorld(t, "minimal").Flows[0])).To(Equal("intake"))
 	g.Expect(compile.RoutePath(readWorld(t, "webhook-path").Flows[0])).To(Equal("v1/pets.new/~all"))
+	g.Expect(compile.RoutePath(readWorld(t, "webhook-parameters").Flows[0])).To(Equal("owners/{}/pets/{}"))
 	g.Expect(compile.RoutePath(readWorld(t, "bad-unsupported-triggers").Flows[0])).To(BeEmpty())
 }
 

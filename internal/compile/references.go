@@ -112,8 +112,16 @@ func (r References) sorted() References {
 
 // RoutePath returns the path below /hook/<namespace>/ at which a Flow is served,
 // without a leading slash: two Flows of a namespace with the same path are in
-// conflict. It is empty for a Flow without a webhook trigger.
+// conflict. Parameters have lost their names in it, because pets/{id} and
+// pets/{name} are served at the same URLs. It is empty for a Flow without a
+// webhook trigger.
 func RoutePath(f *flowv1alpha1.Flow) string {
+	shape, _ := program.SplitPath(servedPath(f))
+	return shape
+}
+
+// servedPath is the path of RoutePath as the Flow's author knows it.
+func servedPath(f *flowv1alpha1.Flow) string {
 	w := f.Spec.Triggers.Webhook
 	switch {
 	case w == nil:

@@ -42,7 +42,6 @@ func (c *compiler) triggers(at path, t *flowv1alpha1.FlowTriggers) *program.Webh
 
 func (c *compiler) webhook(at path, w *flowv1alpha1.WebhookTrigger) *program.Webhook {
 	c.refuse(at,
-		option{"parameters", len(w.Parameters) > 0},
 		option{"schema", w.Schema != nil},
 		option{"filter", w.Filter != nil},
 		option{"deduplicate", w.Deduplicate != nil},
@@ -54,31 +53,37 @@ func (c *compiler) webhook(at path, w *flowv1alpha1.WebhookTrigger) *program.Web
 	if w.Sample != nil {
 		c.sample(at.field("sample"), *w.Sample)
 	}
-	return &program.Webhook{
-		Path:        c.route(at.field("path"), w.Path),
+	hook := &program.Webhook{
 		Methods:     c.methods(at.field("methods"), w.Methods),
 		Credentials: c.callers(at.field("credentialRefs"), w.CredentialRefs),
 		MaxBodySize: c.bodySize(at.field("maxBodySize"), w.MaxBodySize),
 	}
+	hook.Path, hook.PathParameters = c.route(at.field("path"), w.Path)
+	hook.Parameters = c.parameters(at.field("parameters"), w.Parameters, hook)
+	return hook
 }
 
-// route checks where the Flow is served.
-func (c *compiler) route(at path, given string) string {
+// route checks where the Flow is served, and returns the shape of the path and
+// the names of its parameters.
+func (c *compiler) route(at path, given string) (shape string, names []string) {
 	c.maxLength(at, given, maxPath)
 	switch {
 	case given != "" && !routePattern.MatchString(given):
 		c.invalid(at, "must be segments of letters, digits and . _ ~ - between slashes, such as pets/new, without a leading slash")
-	case strings.Contains(given, "{"):
-		c.refused(flowv1alpha1.ReasonUnsupportedValue, at, "a parameter in the path is not supported by this version of Headgate")
 	case slices.ContainsFunc(strings.Split(given, "/"), isDotSegment):
 		c.invalid(at, "must not have the segment . or ..: no request can have that path")
 	}
-	served := RoutePath(c.object)
+	shape, names = program.SplitPath(servedPath(c.object))
+	for i, name := range names {
+		if slices.Contains(names[:i], name) {
+			c.invalid(at, fmt.Sprintf("has the parameter %s twice", name))
+		}
+	}
 	if owner := c.src.RouteOwner; owner != nil {
 		c.refused(flowv1alpha1.ReasonRouteConflict, at, fmt.Sprintf(
-			"/hook/%s/%s is served by the older Flow %s", c.object.Namespace, served, owner))
+			"/hook/%s/%s is served by the older Flow %s", c.object.Namespace, servedPath(c.object), owner))
 	}
-	return served
+	return shape, names
 }
 
 func isDotSegment(s string) bool { return s == "." || s == ".." }

@@ -92,6 +92,7 @@ func (h *handler) admit(x *exchange) *problem {
 	if x.route = current.lookup(key); x.route == nil {
 		return &problemUnknownHook
 	}
+	x.path = key.path
 	x.runID = h.newRunID()
 	x.w.Header().Set(headerRunID, x.runID)
 	switch {

@@ -50,9 +50,12 @@ type exchange struct {
 	r       *http.Request
 	started time.Time
 
-	route      *route
-	runID      string
+	route *route
+	runID string
+	// path below the namespace, as the caller addressed it.
+	path       string
 	query      url.Values
+	params     map[string]string
 	credential string
 	subject    string
 	// auth is authOK, the reason of a refusal, or empty if it was not asked.
@@ -87,6 +90,10 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if p := h.readBody(x); p != nil {
+		h.refuse(x, p)
+		return
+	}
+	if p := x.readParams(x.path); p != nil {
 		h.refuse(x, p)
 		return
 	}
@@ -150,6 +157,7 @@ func (h *handler) request(x *exchange) *runner.Request {
 		URL:         requestURL(x.r),
 		Query:       x.query,
 		Header:      x.r.Header,
+		Params:      x.params,
 		ContentType: x.r.Header.Get("Content-Type"),
 		Body:        x.body,
 		RawBody:     x.raw,

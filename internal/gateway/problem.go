@@ -47,6 +47,7 @@ func newProblem(name, title string, status int) problem {
 var (
 	problemBadPath      = newProblem("bad-path", "The path is not in canonical form", http.StatusBadRequest)
 	problemBadQuery     = newProblem("bad-query", "The query is malformed", http.StatusBadRequest)
+	problemBadParameter = newProblem("bad-parameter", "A parameter of the request is wrong", http.StatusBadRequest)
 	problemUnknownHook  = newProblem("unknown-hook", "There is no such hook", http.StatusNotFound)
 	problemSuspended    = newProblem("suspended", "The hook is suspended", http.StatusServiceUnavailable).after(retrySuspended)
 	problemUnavailable  = newProblem("unavailable", "The hook is not available", http.StatusServiceUnavailable).after(retryUnavailable)

@@ -27,6 +27,8 @@ type route struct {
 	unavailable string
 	// allow is the value of the Allow header.
 	allow string
+	// parameters that are declared beside those of the path.
+	parameters []parameter
 	// credentials of which any admits a caller.
 	credentials []credential
 	// challenge is the WWW-Authenticate of a 401, or empty.
@@ -74,6 +76,7 @@ func (l *linker) link(p *program.Program) (r *route, err error) {
 	if r.flow, err = l.runner.Link(p); err != nil {
 		return nil, err
 	}
+	r.parameters = linkParameters(p)
 	for _, ref := range p.Webhook.Credentials {
 		spec := p.Credentials[ref].Spec
 		verifier, err := auth.NewVerifier(spec, p.Secrets)

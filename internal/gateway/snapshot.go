@@ -34,11 +34,20 @@ func (k routeKey) shard() int {
 // all shards that did not change.
 type snapshot struct {
 	shards [shardCount]map[routeKey]*route
+	// patterns are the routes with parameters once more, by namespace.
+	patterns map[string]*patterns
 }
 
-// lookup returns the route of a path, or nil.
+// lookup returns the route of a path, or nil. A path that is served as it is
+// written beats every pattern.
 func (s *snapshot) lookup(key routeKey) *route {
-	return s.shards[key.shard()][key]
+	if r := s.shards[key.shard()][key]; r != nil {
+		return r
+	}
+	if p := s.patterns[key.namespace]; p != nil {
+		return p.root.match(key.path)
+	}
+	return nil
 }
 
 // with returns the snapshot after changes, in which nil removes a route.
@@ -60,5 +69,6 @@ func (s *snapshot) with(changes map[routeKey]*route) *snapshot {
 		}
 		next.shards[i][key] = r
 	}
+	next.patterns = withPatterns(s.patterns, changes)
 	return next
 }

@@ -50,14 +50,19 @@ type Program struct {
 
 // Webhook is how the Flow is called.
 type Webhook struct {
-	// Path below /hook/<namespace>/, canonical, without a leading slash.
+	// Path below /hook/<namespace>/, canonical, without a leading slash. Its
+	// segments are literal or PathParameter: equal paths are the same route.
 	Path string `json:"path"`
+	// PathParameters are the names of the parameters in Path, in order.
+	PathParameters []string `json:"pathParameters,omitempty"`
 	// Methods accepted, upper case and sorted.
 	Methods []string `json:"methods"`
 	// Credentials of which any admits a caller: keys of Program.Credentials.
 	Credentials []string `json:"credentials"`
 	// MaxBodySize in bytes.
 	MaxBodySize int64 `json:"maxBodySize"`
+	// Parameters that are declared beside those of the path, in order.
+	Parameters []Parameter `json:"parameters,omitempty"`
 }
 
 // Credential is the compiled form of a Credential as one Flow uses it.

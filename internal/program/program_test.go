@@ -26,8 +26,9 @@ func full() *program.Program {
 		UID:     "5c1f",
 		Suspend: true,
 		Webhook: &program.Webhook{
-			Path: "pets/new", Methods: []string{"POST", "PUT"}, MaxBodySize: 1 << 20,
+			Path: "pets/{}", PathParameters: []string{"petId"}, Methods: []string{"POST", "PUT"}, MaxBodySize: 1 << 20,
 			Credentials: []string{"pets/partner", "pets/anyone"},
+			Parameters:  []program.Parameter{{Name: "since", In: program.InQuery, Default: new("")}, {Name: "X-A", In: program.InHeader, Required: true}},
 		},
 		Credentials: map[string]program.Credential{
 			"pets/anyone":  {Spec: auth.Spec{None: &auth.None{}}},
@@ -178,17 +179,34 @@ func TestRevision(t *testing.T) {
 	}
 }
 
+func TestSplitPath(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	for pattern, want := range map[string]string{"pets": "pets", "{a}": "{}", "owners/{b}/pets/{a}": "owners/{}/pets/{}"} {
+		shape, names := program.SplitPath(pattern)
+		g.Expect(shape).To(Equal(want))
+		g.Expect((&program.Webhook{Path: shape, PathParameters: names}).Pattern()).To(Equal(pattern))
+	}
+}
+
 func TestValidate(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
 		edit func(p *program.Program)
 		want string
 	}{
-		"in order":                {func(*program.Program) {}, ""},
-		"no namespace":            {func(p *program.Program) { p.Namespace = "" }, "no namespace or name"},
-		"no trigger":              {func(p *program.Program) { p.Webhook = nil }, "no trigger"},
-		"no path":                 {func(p *program.Program) { p.Webhook.Path = "" }, "not canonical"},
-		"leading slash":           {func(p *program.Program) { p.Webhook.Path = "/pets" }, "not canonical"},
+		"in order":               {func(*program.Program) {}, ""},
+		"no namespace":           {func(p *program.Program) { p.Namespace = "" }, "no namespace or name"},
+		"no trigger":             {func(p *program.Program) { p.Webhook = nil }, "no trigger"},
+		"no path":                {func(p *program.Program) { p.Webhook.Path = "" }, "not canonical"},
+		"leading slash":          {func(p *program.Program) { p.Webhook.Path = "/pets" }, "not canonical"},
+		"path parameter unnamed": {func(p *program.Program) { p.Webhook.PathParameters = nil }, "1 parameters, 0 have names"},
+		"parameter names taken": {
+			func(p *program.Program) { p.Webhook.Parameters[0].Name = "petId" }, `"petId" is empty or taken`,
+		},
+		"parameter nowhere": {
+			func(p *program.Program) { p.Webhook.Parameters[0].In = "Body" }, `stands in "Body"`,
+		},
 		"no methods":              {func(p *program.Program) { p.Webhook.Methods = nil }, "no methods"},
 		"no body limit":           {func(p *program.Program) { p.Webhook.MaxBodySize = 0 }, "no body limit"},
 		"nobody is authenticated": {func(p *program.Program) { p.Webhook.Credentials = nil }, "no credential"},

@@ -6,7 +6,6 @@ package program
 import (
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/headgate-io/headgate/internal/auth"
 )
@@ -46,9 +45,10 @@ func (p *Program) Validate() error {
 
 func (p *Program) validateWebhook() error {
 	w := p.Webhook
+	if err := w.validateParameters(); err != nil {
+		return err
+	}
 	switch {
-	case w.Path == "" || strings.HasPrefix(w.Path, "/"):
-		return fmt.Errorf("webhook path %q is not canonical", w.Path)
 	case len(w.Methods) == 0:
 		return errors.New("webhook has no methods")
 	case w.MaxBodySize <= 0:

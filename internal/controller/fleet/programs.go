@@ -34,6 +34,8 @@ type Published struct {
 	Revision string
 	// Path below /hook/<namespace>/ that it is served at.
 	Path string
+	// Pattern is Path with the names of its parameters, for people.
+	Pattern string
 	// Unavailable is set when calls are answered with 503.
 	Unavailable bool
 
@@ -110,7 +112,7 @@ func describe(p *program.Program, sequence uint64) (Published, error) {
 		return Published{}, err
 	}
 	if p.Webhook != nil {
-		out.Path = p.Webhook.Path
+		out.Path, out.Pattern = p.Webhook.Path, p.Webhook.Pattern()
 	}
 	out.Unavailable = p.Unavailable != ""
 	return out, nil

@@ -69,7 +69,7 @@ func (s *scope) facts(publicURL string, now time.Time) facts {
 		f.displacedBy = s.displaced.Name
 	}
 	if s.isPublished && s.published.Path != "" {
-		f.url = publicURL + "/hook/" + s.flow.Namespace + "/" + s.published.Path
+		f.url = publicURL + "/hook/" + s.flow.Namespace + "/" + s.published.Pattern
 	}
 	return f
 }

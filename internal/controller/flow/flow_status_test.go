@@ -24,7 +24,7 @@ var noon = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 func good(change ...func(*facts)) facts {
 	f := facts{
 		now:         noon,
-		published:   fleet.Published{Revision: "0123456789abcdef", Path: "pets"},
+		published:   fleet.Published{Revision: "0123456789abcdef", Path: "pets", Pattern: "pets"},
 		isPublished: true,
 		current:     true,
 		observation: fleet.Observation{Link: fleet.LinkUp, Total: 2, Programmed: 2},
