@@ -1,0 +1,82 @@
+// Copyright The Headgate Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/headgate-io/headgate/internal/auth"
+	"github.com/headgate-io/headgate/internal/program"
+)
+
+// call is a request to a webhook under construction. It is what a signer signs.
+type call struct {
+	method string
+	url    *url.URL
+	// shown is the URL before it was signed.
+	shown  string
+	header http.Header
+	// body is nil for a call without one.
+	body []byte
+	// as is the Credential.
+	as string
+}
+
+var _ auth.MessageTarget = (*call)(nil)
+
+// sign places a Credential into the call. One that admits anyone has nothing to
+// place.
+func (c *call) sign(credential program.Credential, keys auth.Keyring) error {
+	if credential.None != nil {
+		return nil
+	}
+	signer, err := auth.NewSigner(credential.Spec, keys)
+	if err != nil {
+		return err
+	}
+	return signer.Sign(c)
+}
+
+// SetHeader implements [auth.Target].
+func (c *call) SetHeader(name, value string) error {
+	c.header.Set(name, value)
+	return nil
+}
+
+// SetQuery implements [auth.Target].
+func (c *call) SetQuery(name, value string) error {
+	query := c.url.Query()
+	query.Set(name, value)
+	c.url.RawQuery = query.Encode()
+	return nil
+}
+
+// SetBodyField implements [auth.Target].
+func (c *call) SetBodyField(name, value string) error {
+	fields := make(map[string]any)
+	if len(c.body) > 0 && json.Unmarshal(c.body, &fields) != nil {
+		return errors.New("the body is not a JSON object")
+	}
+	fields[name] = value
+	body, err := json.Marshal(fields)
+	if err != nil {
+		return errors.New("the body is not a JSON object")
+	}
+	c.body = body
+	c.header.Set("Content-Type", defaultContentType)
+	return nil
+}
+
+// Message implements [auth.MessageTarget].
+func (c *call) Message() auth.Message {
+	return auth.Message{
+		URL: c.url.String(), ContentType: c.header.Get("Content-Type"), Body: c.body,
+		Time: time.Now(), ID: rand.Text(),
+	}
+}
