@@ -104,3 +104,49 @@ func TestPushoverSample(t *testing.T) {
 	g.Expect(got.body).To(ContainSubstring("Alerts of severity debug are not pushed"))
 	g.Expect(service.Sent()).To(HaveLen(1))
 }
+
+// A batch of records, of which one that is bad fails alone: the caller learns
+// what became of each, in the order in which it sent them.
+func TestRecordBatchSample(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	store := upstream.NewPetstore("stinking-bishop-7")
+	shared.applySample(t, "record-batch", "127.0.0.1:18092", serve(t, store).URL)
+	ready := shared.waitReady(t, "batch", "import")
+
+	batch := call{
+		url: ready.Status.URL, user: "importer", password: "shirley-the-sheep",
+		body: `[{"petname":"Gromit","petstatus":"Sold"},{"petname":"","petstatus":"Sold"},{"petstatus":"Sold"},{"petname":"Shaun","petstatus":"Free"}]`,
+	}
+	got := batch.do(t, g)
+	g.Expect(got.status).To(Equal(http.StatusOK), got.body)
+	var answer struct {
+		Message string
+		Results []struct {
+			ID    int64
+			Error string
+		}
+	}
+	g.Expect(json.Unmarshal([]byte(got.body), &answer)).To(Succeed())
+	g.Expect(answer.Message).To(Equal("2 of 4 records stored"))
+	g.Expect(answer.Results).To(HaveLen(4))
+	g.Expect(answer.Results[0].ID).NotTo(BeZero())
+	g.Expect(answer.Results[1].Error).To(Equal("upstream answered 422"))
+	g.Expect(answer.Results[2].Error).To(Equal("http.json.name: no such key: petname"))
+	g.Expect(answer.Results[3].ID).NotTo(BeZero())
+	g.Expect(store.Pets()).To(ConsistOf(
+		upstream.Pet{ID: answer.Results[0].ID, Name: "Gromit", Status: "Sold"},
+		upstream.Pet{ID: answer.Results[3].ID, Name: "Shaun", Status: "Free"}))
+
+	nothing := batch
+	nothing.body = `[{"petname":"","petstatus":"Sold"},{"petname":"","petstatus":"Free"}]`
+	got = nothing.do(t, g)
+	g.Expect(got.status).To(Equal(http.StatusUnprocessableEntity))
+	g.Expect(got.body).To(MatchJSON(`{"message":"None of the 2 records was stored","results":[{"error":"upstream answered 422"},{"error":"upstream answered 422"}]}`))
+
+	empty := batch
+	empty.body = `[]`
+	got = empty.do(t, g)
+	g.Expect(got.status).To(Equal(http.StatusOK))
+	g.Expect(got.body).To(MatchJSON(`{"message":"0 of 0 records stored","results":[]}`))
+}
