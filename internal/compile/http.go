@@ -17,14 +17,13 @@ import (
 	"github.com/headgate-io/headgate/internal/program"
 )
 
-// defaultExpect takes every answer but a 2xx for a failure: also a redirect,
-// since none is followed.
+// defaultExpect takes every answer but a 2xx for a failure: also a redirect
+// that is not followed.
 const defaultExpect = "${response.status >= 200 && response.status < 300}"
 
 // http compiles an outbound call.
 func (c *compiler) http(at path, h *flowv1alpha1.HTTPCall, here place) *program.HTTP {
 	c.refuse(at,
-		option{"followRedirects", h.FollowRedirects},
 		option{"paginate", h.Paginate != nil},
 		option{"tls", h.TLS != nil},
 	)
@@ -43,6 +42,8 @@ func (c *compiler) http(at path, h *flowv1alpha1.HTTPCall, here place) *program.
 		Raw:         c.text(at.field("raw"), h.Raw, here),
 		ContentType: h.ContentType,
 		Parse:       c.parse(at.field("parse"), h.Parse),
+
+		FollowRedirects: h.FollowRedirects,
 	}
 	switch {
 	case h.Method != "":

@@ -172,6 +172,8 @@ type HTTP struct {
 	ContentType string `json:"contentType,omitempty"`
 	// Parse says how the answer is read.
 	Parse Parse `json:"parse"`
+	// FollowRedirects follows redirects instead of taking them for the answer.
+	FollowRedirects bool `json:"followRedirects,omitempty"`
 	// Expect is a condition over the response; a call whose answer breaks it
 	// has failed.
 	Expect string `json:"expect"`

@@ -50,6 +50,8 @@ type callAction struct {
 	credential *credential
 	parse      program.Parse
 	expect     *expr.Template
+	// follow redirects.
+	follow bool
 }
 
 // credential signs calls to some hosts.
@@ -58,12 +60,14 @@ type credential struct {
 	key    auth.SecretID
 	signer auth.Signer
 	hosts  auth.AllowedHosts
+	// inBody is true when the secret goes into the body.
+	inBody bool
 }
 
 // call links an outbound call. The step is named by field, as in
 // steps.createPet.http.
 func (l *linker) call(field, step string, h *program.HTTP) (action, error) {
-	a := &callAction{runner: l.runner, step: step, method: h.Method, parse: h.Parse}
+	a := &callAction{runner: l.runner, step: step, method: h.Method, parse: h.Parse, follow: h.FollowRedirects}
 	if !httpguts.ValidHeaderFieldName(h.Method) || h.Method == http.MethodConnect || h.Method == http.MethodTrace {
 		return nil, fmt.Errorf("%s.method: %q is not a method that can be called", field, h.Method)
 	}
@@ -104,6 +108,13 @@ func (l *linker) call(field, step string, h *program.HTTP) (action, error) {
 	return a, nil
 }
 
+// acceptJSON is for servers that answer XML to whoever has no preference.
+const acceptJSON = "application/json, */*;q=0.5"
+
+func (a *callAction) wantsJSON() bool {
+	return a.parse == program.ParseAuto || a.parse == program.ParseJSON
+}
+
 // callHeaders links the headers of a call. Those with a literal value join the
 // ones that every call has.
 func (l *linker) callHeaders(a *callAction, field string, h *program.HTTP) error {
@@ -115,9 +126,8 @@ func (l *linker) callHeaders(a *callAction, field string, h *program.HTTP) error
 		"User-Agent":      {l.runner.userAgent},
 		"Accept-Encoding": {"identity"},
 	}
-	if h.Parse == program.ParseAuto || h.Parse == program.ParseJSON {
-		// Some servers answer XML to whoever has no preference.
-		a.header.Set("Accept", "application/json, */*;q=0.5")
+	if a.wantsJSON() {
+		a.header.Set("Accept", acceptJSON)
 	}
 	if h.ContentType != "" {
 		if problem := headerProblem(h.ContentType); problem != "" {
@@ -137,14 +147,15 @@ func (l *linker) callHeaders(a *callAction, field string, h *program.HTTP) error
 
 func (l *linker) credential(h *program.HTTP) (*credential, error) {
 	c := l.program.Credentials[h.Credential]
-	if in, _ := c.Carrier(); in == auth.InBody && len(h.JSON) == 0 && h.Form == nil {
+	in, _ := c.Carrier()
+	if in == auth.InBody && len(h.JSON) == 0 && h.Form == nil {
 		return nil, fmt.Errorf("credential %s goes into the body, and the call has neither JSON nor a form", h.Credential)
 	}
 	signer, err := auth.NewSigner(c.Spec, l.program.Secrets)
 	if err != nil {
 		return nil, fmt.Errorf("credential %s: %w", h.Credential, err)
 	}
-	return &credential{ref: h.Credential, key: signingKey(c.Spec), signer: signer, hosts: c.AllowedHosts}, nil
+	return &credential{ref: h.Credential, key: signingKey(c.Spec), signer: signer, hosts: c.AllowedHosts, inBody: in == auth.InBody}, nil
 }
 
 // signingKey returns the id of the value that signs.
@@ -166,15 +177,9 @@ func (a *callAction) do(ctx context.Context, r *run, out *exchange) *Error {
 		}
 		out.call = built
 	}
-	call, failure := a.sign(r, out.call)
+	res, failure := a.send(ctx, r, out.call)
 	if failure != nil {
 		return failure
-	}
-	// Not http.Client: it follows redirects, keeps cookies, and its errors show
-	// the whole URL.
-	res, err := a.runner.transport.RoundTrip(call.request(ctx, a.method))
-	if err != nil {
-		return transportError(ctx, err)
 	}
 	defer func() {
 		// The answer has been judged; that closing fails changes nothing.

@@ -27,9 +27,11 @@
 // Every connection passes the guard: it judges the resolved address at the
 // moment of connecting, so that neither a DNS answer that changes, nor an
 // unusual spelling of an address, nor a redirect gets around it. Redirects are
-// not followed, proxy settings of the environment are not read, compressed
-// answers are not asked for, and answers have a limit. A credential is placed
-// into a call only when its allowedHosts cover the host that is dialed.
+// followed only if the flow says so; a call that leaves for another origin takes
+// neither secrets nor anything else of the flow along. Proxy settings of the
+// environment are not read, compressed answers are not asked for, and answers
+// have a limit. A credential is placed into a call only when its allowedHosts
+// cover the host that is dialed.
 //
 // A call carries an Idempotency-Key that is the same whenever the same step of
 // the same run is repeated. The transport itself repeats a call only when a

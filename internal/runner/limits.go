@@ -45,6 +45,9 @@ const (
 	// maxSteps of one program; the API allows fewer.
 	maxSteps = 256
 
+	// maxRedirects that one call follows.
+	maxRedirects = 5
+
 	// maxItems is how many items a step may run for.
 	maxItems = 10_000
 
