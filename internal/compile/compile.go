@@ -104,6 +104,7 @@ func (c *compiler) flow() *program.Program {
 	}
 	p.Webhook = c.triggers(at.field("triggers"), &s.Triggers)
 	p.Values = c.values(at.field("values"), s.Values)
+	c.gates(at.field("triggers").field("webhook"), s.Triggers.Webhook, p.Webhook)
 	p.Steps = c.steps(at.field("steps"), s.Steps)
 	p.Response = c.response(at.field("response"), s.Response)
 	return p

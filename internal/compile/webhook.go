@@ -43,10 +43,7 @@ func (c *compiler) triggers(at path, t *flowv1alpha1.FlowTriggers) *program.Webh
 func (c *compiler) webhook(at path, w *flowv1alpha1.WebhookTrigger) *program.Webhook {
 	c.refuse(at,
 		option{"schema", w.Schema != nil},
-		option{"filter", w.Filter != nil},
 		option{"deduplicate", w.Deduplicate != nil},
-		option{"rateLimit", w.RateLimit != nil},
-		option{"allowedCIDRs", len(w.AllowedCIDRs) > 0},
 		option{"cors", w.CORS != nil},
 		option{"handshake", w.Handshake != nil},
 	)

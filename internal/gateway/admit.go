@@ -95,6 +95,9 @@ func (h *handler) admit(x *exchange) *problem {
 	x.path = key.path
 	x.runID = h.newRunID()
 	x.w.Header().Set(headerRunID, x.runID)
+	if p := h.checkAddress(x); p != nil {
+		return p
+	}
 	switch {
 	case x.route.program.Suspend:
 		return &problemSuspended

@@ -134,7 +134,7 @@ func (g *Gateway) useBus(ctx context.Context, o bus.ClientOptions) error {
 
 // applyUntil turns what the watch delivers into snapshots until ctx is done.
 func (g *Gateway) applyUntil(ctx context.Context) {
-	table := newTable(&linker{runner: g.runner, reports: g.reports, metrics: g.metrics}, g.log)
+	table := newTable(&linker{runner: g.runner, reports: g.reports, metrics: g.metrics, clock: g.handler.clock}, g.log)
 	var grace <-chan time.Time
 	var last batch
 	for {

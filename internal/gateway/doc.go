@@ -5,9 +5,11 @@
 //
 // # The way of a request
 //
-// A request passes limits, path, route, method and credentials before a byte of
-// its body is read; then the body is read under a limit and decoded, the flow
-// runs, and its answer is written. All of that touches memory and the flow's
+// A request passes limits, path, route, address, method, credentials and, unless
+// its key is in the body, the rate limit before a byte of its body is read; then
+// the body is read under a limit and decoded, the filter decides, the flow runs,
+// and its answer is written. Rate limits are those of one replica: a fleet lets
+// in as many times the requests as it has replicas. All of that touches memory and the flow's
 // upstreams only: the route comes from an immutable snapshot behind an atomic
 // pointer, and what is counted goes into atomic counters.
 //

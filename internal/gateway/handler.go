@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"maps"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"runtime/debug"
 	"strconv"
@@ -89,15 +88,27 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.refuse(x, p)
 		return
 	}
-	if p := h.readBody(x); p != nil {
+	if p := h.intake(r.Context(), x); p != nil {
 		h.refuse(x, p)
 		return
 	}
+	if request := h.request(x); h.filter(r.Context(), x, request) {
+		h.run(r.Context(), x, request)
+	}
+}
+
+// intake reads what an admitted caller sends, or returns what to answer.
+func (h *handler) intake(ctx context.Context, x *exchange) *problem {
 	if p := x.readParams(x.path); p != nil {
-		h.refuse(x, p)
-		return
+		return p
 	}
-	h.run(r.Context(), x)
+	if p := h.checkRate(ctx, x, false); p != nil {
+		return p
+	}
+	if p := h.readBody(x); p != nil {
+		return p
+	}
+	return h.checkRate(ctx, x, true)
 }
 
 // refuse answers with a problem. A body that was not read is not waited for: the
@@ -117,10 +128,10 @@ func (h *handler) writeProblem(x *exchange, p *problem) {
 }
 
 // run runs the flow and answers with what came of it.
-func (h *handler) run(ctx context.Context, x *exchange) {
+func (h *handler) run(ctx context.Context, x *exchange, request *runner.Request) {
 	h.extendDeadline(x)
 	x.route.stats.begin()
-	result := x.route.flow.Run(ctx, h.request(x))
+	result := x.route.flow.Run(ctx, request)
 	x.route.stats.end(result)
 	h.metrics.ran(result)
 	for ref, key := range result.KeysUsed {
@@ -180,11 +191,11 @@ func requestURL(r *http.Request) string {
 // callerIP returns the address of the connection's other end. Headers that claim
 // another one are not believed.
 func callerIP(remote string) string {
-	endpoint, err := netip.ParseAddrPort(remote)
-	if err != nil {
+	address, ok := callerAddress(remote)
+	if !ok {
 		return ""
 	}
-	return endpoint.Addr().Unmap().WithZone("").String()
+	return address.String()
 }
 
 // answer writes what the flow answers.

@@ -67,6 +67,9 @@ const (
 	// farewellTimeout bounds the last reports and the leave of a gateway.
 	farewellTimeout = 5 * time.Second
 
+	// maxRateKeys bounds the buckets of one flow's rate limit.
+	maxRateKeys = 4096
+
 	// maxFlowSeries bounds how many flows have metric series of their own; the
 	// others share one set of series.
 	maxFlowSeries = 1000

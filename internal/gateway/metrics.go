@@ -43,6 +43,7 @@ type metrics struct {
 	duration     *prometheus.HistogramVec
 	inFlight     prometheus.Gauge
 	authFailures *prometheus.CounterVec
+	stops        *prometheus.CounterVec
 	runs         *prometheus.CounterVec
 	steps        *prometheus.CounterVec
 	upstream     *prometheus.CounterVec
@@ -87,6 +88,9 @@ func newMetrics(version string, log *slog.Logger, inFlightBody, busConnected fun
 		authFailures: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "headgate_auth_failures_total", Help: "Requests that no credential admitted, by reason.",
 		}, []string{"reason"}),
+		stops: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "headgate_stopped_requests_total", Help: "Requests that were answered without a run because the Flow says so, by reason.",
+		}, []string{"reason"}),
 		runs: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "headgate_runs_total", Help: "Runs by outcome: Succeeded, or the class of failure.",
 		}, []string{"outcome"}),
@@ -117,7 +121,7 @@ func newMetrics(version string, log *slog.Logger, inFlightBody, busConnected fun
 	})
 	build.Set(1)
 	m.registry.MustRegister(
-		m.requests, m.duration, m.inFlight, m.authFailures, m.runs, m.steps, m.upstream, m.panics, m.flows, m.refused,
+		m.requests, m.duration, m.inFlight, m.authFailures, m.stops, m.runs, m.steps, m.upstream, m.panics, m.flows, m.refused,
 		m.revision, build,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "headgate_request_body_bytes", Help: "Bytes of request bodies in memory.",
@@ -192,6 +196,9 @@ func (s *flowSeries) observe(status int, took time.Duration) {
 func (m *metrics) refusedCaller(reason auth.Reason) {
 	m.authFailures.WithLabelValues(string(reason)).Inc()
 }
+
+// stopped counts a request that a gate of its flow has stopped.
+func (m *metrics) stopped(reason string) { m.stops.WithLabelValues(reason).Inc() }
 
 // ran counts a run and what its steps did.
 func (m *metrics) ran(result *runner.Result) {

@@ -34,7 +34,7 @@ func newTestHandler(t testing.TB, o runner.Options) (*handler, *table) {
 	r := runner.New(o)
 	t.Cleanup(r.Close)
 	h.snapshot.Store(new(snapshot))
-	return h, newTable(&linker{runner: r, reports: newReporter("gateway-0", log), metrics: h.metrics}, log)
+	return h, newTable(&linker{runner: r, reports: newReporter("gateway-0", log), metrics: h.metrics, clock: h.clock}, log)
 }
 
 func countSeries(t testing.TB, m *metrics) int {

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 
+	"k8s.io/utils/clock"
+
 	"github.com/headgate-io/headgate/internal/auth"
 	"github.com/headgate-io/headgate/internal/program"
 	"github.com/headgate-io/headgate/internal/runner"
@@ -29,6 +31,8 @@ type route struct {
 	allow string
 	// parameters that are declared beside those of the path.
 	parameters []parameter
+	// limiter is nil for a flow without a rate limit.
+	limiter *limiter
 	// credentials of which any admits a caller.
 	credentials []credential
 	// challenge is the WWW-Authenticate of a 401, or empty.
@@ -51,6 +55,9 @@ type linker struct {
 	runner  *runner.Runner
 	reports *reporter
 	metrics *metrics
+	clock   clock.PassiveClock
+	// limiters of the flows that have a rate limit.
+	limiters map[program.Key]*limiter
 }
 
 var errLinkPanic = errors.New("internal error while linking")
@@ -88,6 +95,7 @@ func (l *linker) link(p *program.Program) (r *route, err error) {
 			r.challenge = auth.Challenge(spec)
 		}
 	}
+	r.limiter = l.limiter(p)
 	l.attach(r)
 	return r, nil
 }

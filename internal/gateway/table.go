@@ -239,6 +239,7 @@ func (t *table) remove(key program.Key) {
 	}
 	t.linker.reports.forgetFlow(key)
 	t.linker.metrics.forget(key)
+	delete(t.linker.limiters, key)
 }
 
 // refuse records that the newest program of the flow is not served.

@@ -5,6 +5,7 @@ package program
 
 import (
 	"encoding/json"
+	"net/netip"
 
 	"github.com/headgate-io/headgate/internal/auth"
 )
@@ -63,6 +64,12 @@ type Webhook struct {
 	MaxBodySize int64 `json:"maxBodySize"`
 	// Parameters that are declared beside those of the path, in order.
 	Parameters []Parameter `json:"parameters,omitempty"`
+	// AllowedCIDRs from which calls are taken; empty allows any address.
+	AllowedCIDRs []netip.Prefix `json:"allowedCIDRs,omitempty"`
+	// RateLimit is nil for a Flow without one.
+	RateLimit *RateLimit `json:"rateLimit,omitempty"`
+	// Filter is a condition; a request that breaks it starts no run.
+	Filter string `json:"filter,omitempty"`
 }
 
 // Credential is the compiled form of a Credential as one Flow uses it.

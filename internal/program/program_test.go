@@ -6,6 +6,7 @@ package program_test
 import (
 	"encoding/json"
 	"fmt"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -27,8 +28,10 @@ func full() *program.Program {
 		Suspend: true,
 		Webhook: &program.Webhook{
 			Path: "pets/{}", PathParameters: []string{"petId"}, Methods: []string{"POST", "PUT"}, MaxBodySize: 1 << 20,
-			Credentials: []string{"pets/partner", "pets/anyone"},
-			Parameters:  []program.Parameter{{Name: "since", In: program.InQuery, Default: new("")}, {Name: "X-A", In: program.InHeader, Required: true}},
+			Credentials:  []string{"pets/partner", "pets/anyone"},
+			Parameters:   []program.Parameter{{Name: "since", In: program.InQuery, Default: new("")}, {Name: "X-A", In: program.InHeader, Required: true}},
+			AllowedCIDRs: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}, Filter: "${request.body.go}",
+			RateLimit: &program.RateLimit{Requests: 1, Per: program.Duration(time.Second), Burst: 2, Key: "${request.ip}"},
 		},
 		Credentials: map[string]program.Credential{
 			"pets/anyone":  {Spec: auth.Spec{None: &auth.None{}}},
@@ -204,6 +207,8 @@ func TestValidate(t *testing.T) {
 		"parameter names taken": {
 			func(p *program.Program) { p.Webhook.Parameters[0].Name = "petId" }, `"petId" is empty or taken`,
 		},
+		"no address range":      {func(p *program.Program) { p.Webhook.AllowedCIDRs[0] = netip.Prefix{} }, "address range"},
+		"rate limit of nothing": {func(p *program.Program) { p.Webhook.RateLimit.Burst = 0 }, "rate limit"},
 		"parameter nowhere": {
 			func(p *program.Program) { p.Webhook.Parameters[0].In = "Body" }, `stands in "Body"`,
 		},

@@ -48,6 +48,9 @@ func (p *Program) validateWebhook() error {
 	if err := w.validateParameters(); err != nil {
 		return err
 	}
+	if err := w.validateGates(); err != nil {
+		return err
+	}
 	switch {
 	case len(w.Methods) == 0:
 		return errors.New("webhook has no methods")

@@ -19,6 +19,7 @@ import (
 type Flow struct {
 	runner   *Runner
 	program  *program.Program
+	gates    gates
 	steps    []step
 	response answer
 	rules    []failureRule

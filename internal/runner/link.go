@@ -44,6 +44,9 @@ func (r *Runner) Link(p *program.Program) (*Flow, error) {
 	if f.values, err = l.values(); err != nil {
 		return nil, err
 	}
+	if f.gates, err = l.gates(p.Webhook); err != nil {
+		return nil, err
+	}
 	if f.steps, err = l.steps(); err != nil {
 		return nil, err
 	}

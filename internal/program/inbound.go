@@ -1,0 +1,30 @@
+// Copyright The Headgate Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package program
+
+import "errors"
+
+// RateLimit is a token bucket.
+type RateLimit struct {
+	// Requests that are allowed per interval, and the interval; both are greater
+	// than zero.
+	Requests int32    `json:"requests"`
+	Per      Duration `json:"per"`
+	// Burst that may come at once, at least 1.
+	Burst int32 `json:"burst"`
+	// Key is a template: there is one bucket per value. Empty keeps one for all.
+	Key string `json:"key,omitempty"`
+}
+
+func (w *Webhook) validateGates() error {
+	for _, prefix := range w.AllowedCIDRs {
+		if !prefix.IsValid() {
+			return errors.New("webhook has an address range that is none")
+		}
+	}
+	if l := w.RateLimit; l != nil && (l.Requests < 1 || l.Per <= 0 || l.Burst < 1) {
+		return errors.New("webhook has a rate limit that lets nobody in")
+	}
+	return nil
+}
