@@ -14,6 +14,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/headgate-io/headgate/internal/auth"
+	"github.com/headgate-io/headgate/internal/expr"
 )
 
 // FuzzURL: what passes is an http or https URL whose host is judged and dialed
@@ -126,4 +127,54 @@ func FuzzDropParameter(f *testing.F) {
 			t.Fatalf("%q without %q is %q", query, name, after.Encode())
 		}
 	})
+}
+
+// FuzzDecodeBody feeds the decoder what strangers send: it never panics, and
+// what it accepts is within its limits and can be stored.
+func FuzzDecodeBody(f *testing.F) {
+	const part = "--X\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\n1\r\n--X--"
+	for _, seed := range [][2]string{
+		{"application/json", `{"a":[1,{"b":null}]}`},
+		{"application/x-www-form-urlencoded", "a=1&b=%C3%A4&a=2"},
+		{"multipart/form-data; boundary=X", part},
+		{"text/xml", `<?xml version="1.0" encoding="iso-8859-1"?><!DOCTYPE a><a b="1" xmlns:c="d"><c:e/>x<![CDATA[y]]></a>`},
+		{"application/xml; charset=utf-16le", "<\x00a\x00/\x00>\x00"},
+		{"text/plain; charset=shift_jis", "\x83\x65"},
+		{"image/png", "\x89PNG"},
+	} {
+		f.Add(seed[0], []byte(seed[1]))
+	}
+	limits := DecodeLimits{MaxDepth: 8, MaxFields: 32}
+	f.Fuzz(func(t *testing.T, contentType string, raw []byte) {
+		value, problem := DecodeBody(contentType, raw, limits)
+		if problem != nil {
+			if problem.Message == "" || value != nil {
+				t.Fatalf("%q: refused with %q and %v", contentType, problem.Message, value)
+			}
+			return
+		}
+		if depth := depthOf(value); depth > 2*limits.MaxDepth {
+			t.Fatalf("%q: nested %d deep", contentType, depth)
+		}
+		if _, err := expr.AppendJSON(nil, value); err != nil {
+			t.Fatalf("%q: what was decoded cannot be stored: %v", contentType, err)
+		}
+	})
+}
+
+func depthOf(v any) int {
+	deepest := 0
+	switch v := v.(type) {
+	case map[string]any:
+		for _, member := range v {
+			deepest = max(deepest, depthOf(member))
+		}
+	case []any:
+		for _, element := range v {
+			deepest = max(deepest, depthOf(element))
+		}
+	default:
+		return 0
+	}
+	return deepest + 1
 }
