@@ -191,6 +191,25 @@ func TestRetryOfWhatGotNoAnswer(t *testing.T) {
 	})
 }
 
+func TestRetryForgetsTheAttemptBefore(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	var n atomic.Int64
+	server := newUpstream(t, func(w http.ResponseWriter, _ *http.Request) {
+		if n.Add(1) > 1 {
+			panic(http.ErrAbortHandler)
+		}
+		w.WriteHeader(http.StatusServiceUnavailable)
+	})
+	step := retried(call("get", server.URL), 2, "503")
+	step.Continue = true
+	p := answering(newProgram(step), `["${steps.get.error.class}", "${steps.get.status}", "${steps.get.headers}", "${steps.get.body}"]`)
+	var waited waits
+	res := runProgram(t, p, waited.options)
+	g.Expect(res.Err).NotTo(HaveOccurred())
+	g.Expect(string(res.Answer.Body)).To(Equal(`["Network",null,null,null]`))
+}
+
 func TestGoingOnAfterAFailure(t *testing.T) {
 	t.Parallel()
 	g := NewWithT(t)
