@@ -42,18 +42,16 @@ func (c *compiler) triggers(at path, t *flowv1alpha1.FlowTriggers) *program.Webh
 
 func (c *compiler) webhook(at path, w *flowv1alpha1.WebhookTrigger) *program.Webhook {
 	c.refuse(at,
-		option{"schema", w.Schema != nil},
 		option{"deduplicate", w.Deduplicate != nil},
 		option{"cors", w.CORS != nil},
 		option{"handshake", w.Handshake != nil},
 	)
-	if w.Sample != nil {
-		c.sample(at.field("sample"), *w.Sample)
-	}
+	schema := c.payload(at, w)
 	hook := &program.Webhook{
 		Methods:     c.methods(at.field("methods"), w.Methods),
 		Credentials: c.callers(at.field("credentialRefs"), w.CredentialRefs),
 		MaxBodySize: c.bodySize(at.field("maxBodySize"), w.MaxBodySize),
+		Schema:      schema,
 	}
 	hook.Path, hook.PathParameters = c.route(at.field("path"), w.Path)
 	hook.Parameters = c.parameters(at.field("parameters"), w.Parameters, hook)

@@ -7,7 +7,7 @@
 //
 // A request passes limits, path, route, address, method, credentials and, unless
 // its key is in the body, the rate limit before a byte of its body is read; then
-// the body is read under a limit and decoded, the filter decides, the flow runs,
+// the body is read under a limit and decoded, schema and filter decide, the flow runs,
 // and its answer is written. Rate limits are those of one replica: a fleet lets
 // in as many times the requests as it has replicas. All of that touches memory and the flow's
 // upstreams only: the route comes from an immutable snapshot behind an atomic

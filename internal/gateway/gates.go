@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/headgate-io/headgate/internal/program"
 	"github.com/headgate-io/headgate/internal/runner"
 )
 
@@ -19,6 +20,7 @@ const (
 	stoppedAddress  = "AddressNotAllowed"
 	stoppedByRate   = "RateLimited"
 	stoppedByFilter = "Filtered"
+	stoppedBySchema = "SchemaViolated"
 )
 
 // checkAddress refuses callers from elsewhere than the flow allows. It goes by
@@ -63,6 +65,24 @@ func (h *handler) checkRate(ctx context.Context, x *exchange, bodyRead bool) *pr
 	h.metrics.stopped(stoppedByRate)
 	seconds := int64((wait + time.Second - 1) / time.Second)
 	return new(problemTooMany.after(strconv.FormatInt(seconds, 10)))
+}
+
+// checkSchema refuses a payload that breaks the schema of the flow.
+func (h *handler) checkSchema(x *exchange) *problem {
+	if x.route.schema == nil {
+		return nil
+	}
+	found := x.route.schema.Check(x.body)
+	if len(found) == 0 {
+		return nil
+	}
+	h.metrics.stopped(stoppedBySchema)
+	p := problemSchema.because("")
+	p.Class = string(program.ClassValidation)
+	for _, v := range found {
+		p.Errors = append(p.Errors, violation{Pointer: "#" + v.Pointer, Detail: v.Message})
+	}
+	return &p
 }
 
 // filter tells whether the request is one that the flow runs for. If it is not,

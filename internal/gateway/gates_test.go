@@ -4,6 +4,7 @@
 package gateway
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/netip"
 	"testing"
@@ -149,4 +150,30 @@ func TestLimitersAreForgotten(t *testing.T) {
 	b.delete("limited")
 	g.Expect(b.apply()).To(BeTrue())
 	g.Expect(table.linker.limiters).To(BeEmpty())
+}
+
+// A payload that breaks the schema is told where, and starts no run.
+func TestSchema(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	gw := startGateway(t)
+	ctl := connectController(t, gw)
+	ctl.put(echoProgram("typed", "yes", func(p *program.Program) {
+		p.Webhook.Schema = json.RawMessage(`{"type": "object", "required": ["name"], "properties": {"name": {"type": "string"}, "age": {"minimum": 0}}}`)
+	}), gw)
+	send := func(body string, header ...string) reply { return gw.send("POST", "/hook/pets/typed", body, header...) }
+
+	g.Expect(says(t, send(`{"name": "Gromit", "age": 3}`, "Content-Type", jsonType))).To(Equal("yes"))
+	g.Expect(says(t, send(`name=Gromit`, "Content-Type", formType))).To(Equal("yes"))
+	refused := send(`{"name": 7, "age": -1}`, "Content-Type", jsonType)
+	g.Expect(refused.StatusCode).To(Equal(422))
+	p := refused.problem(t)
+	g.Expect(p.Type).To(HaveSuffix("/schema"))
+	g.Expect(p.Class).To(Equal("Validation"))
+	g.Expect(p.Errors).To(Equal([]violation{{"#/age", "breaks minimum"}, {"#/name", "must be of type string"}}))
+	g.Expect(send("").problem(t).Errors).To(Equal([]violation{{"#", "must be of type object"}}), "no payload is null")
+	g.Expect(gatherText(t, gw.metrics)).To(ContainSubstring(`headgate_stopped_requests_total{reason="SchemaViolated"} 2`))
+
+	broken := echoProgram("typed", "no", func(p *program.Program) { p.Webhook.Schema = json.RawMessage(`{"type": "whole"}`) })
+	g.Expect(ctl.put(broken, gw)).To(Equal(bus.AckRefused))
 }

@@ -108,7 +108,10 @@ func (h *handler) intake(ctx context.Context, x *exchange) *problem {
 	if p := h.readBody(x); p != nil {
 		return p
 	}
-	return h.checkRate(ctx, x, true)
+	if p := h.checkRate(ctx, x, true); p != nil {
+		return p
+	}
+	return h.checkSchema(x)
 }
 
 // refuse answers with a problem. A body that was not read is not waited for: the

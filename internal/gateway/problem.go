@@ -31,10 +31,20 @@ type problem struct {
 	Class string `json:"class,omitempty"`
 	Step  string `json:"step,omitempty"`
 
+	// Errors are the places at which a payload breaks the schema of its flow.
+	Errors []violation `json:"errors,omitempty"`
+
 	retryAfter     string
 	acceptEncoding string
 	// encoded is the document of a fixed problem: refusing must be cheap.
 	encoded []byte
+}
+
+// violation is one place in a payload, as in RFC 9457 section 3.
+type violation struct {
+	// Pointer is a JSON Pointer as a URL fragment; # is the whole payload.
+	Pointer string `json:"pointer"`
+	Detail  string `json:"detail"`
 }
 
 func newProblem(name, title string, status int) problem {
@@ -58,6 +68,7 @@ var (
 	problemAddress      = newProblem("address-not-allowed", "The hook is not called from this address", http.StatusForbidden)
 	problemTooMany      = newProblem("too-many-requests", "There were too many requests", http.StatusTooManyRequests)
 	problemUndecided    = newProblem("undecided", "The request lacks what the hook decides by", http.StatusUnprocessableEntity)
+	problemSchema       = newProblem("schema", "The payload breaks the schema of the hook", http.StatusUnprocessableEntity)
 	problemTooLarge     = newProblem("too-large", "The body is too large", http.StatusRequestEntityTooLarge)
 	problemMediaType    = newProblem("unsupported-media-type", "The content type of the body cannot be read", http.StatusUnsupportedMediaType)
 	problemEncoding     = newProblem("unsupported-encoding", "The hook takes bodies without content coding only", http.StatusUnsupportedMediaType).acceptsCoding("identity")

@@ -31,6 +31,8 @@ type route struct {
 	allow string
 	// parameters that are declared beside those of the path.
 	parameters []parameter
+	// schema is nil for a flow that takes any payload.
+	schema *program.Schema
 	// limiter is nil for a flow without a rate limit.
 	limiter *limiter
 	// credentials of which any admits a caller.
@@ -93,6 +95,11 @@ func (l *linker) link(p *program.Program) (r *route, err error) {
 		r.credentials = append(r.credentials, credential{ref: ref, verifier: verifier})
 		if r.challenge == "" {
 			r.challenge = auth.Challenge(spec)
+		}
+	}
+	if raw := p.Webhook.Schema; raw != nil {
+		if r.schema, err = program.CompileSchema(raw); err != nil {
+			return nil, fmt.Errorf("webhook.schema: %w", err)
 		}
 	}
 	r.limiter = l.limiter(p)

@@ -66,6 +66,8 @@ type Webhook struct {
 	Parameters []Parameter `json:"parameters,omitempty"`
 	// AllowedCIDRs from which calls are taken; empty allows any address.
 	AllowedCIDRs []netip.Prefix `json:"allowedCIDRs,omitempty"`
+	// Schema of payloads (JSON Schema 2020-12); without one any will do.
+	Schema json.RawMessage `json:"schema,omitempty"`
 	// RateLimit is nil for a Flow without one.
 	RateLimit *RateLimit `json:"rateLimit,omitempty"`
 	// Filter is a condition; a request that breaks it starts no run.

@@ -30,6 +30,7 @@ func full() *program.Program {
 			Path: "pets/{}", PathParameters: []string{"petId"}, Methods: []string{"POST", "PUT"}, MaxBodySize: 1 << 20,
 			Credentials:  []string{"pets/partner", "pets/anyone"},
 			Parameters:   []program.Parameter{{Name: "since", In: program.InQuery, Default: new("")}, {Name: "X-A", In: program.InHeader, Required: true}},
+			Schema:       json.RawMessage(`{"type":"object"}`),
 			AllowedCIDRs: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}, Filter: "${request.body.go}",
 			RateLimit: &program.RateLimit{Requests: 1, Per: program.Duration(time.Second), Burst: 2, Key: "${request.ip}"},
 		},
