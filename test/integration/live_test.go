@@ -195,7 +195,7 @@ kind: Flow
 metadata: {name: later}
 spec:
   triggers:
-    webhook: {credentialRefs: [{name: anyone}], filter: "${request.body.x == 1}"}
+    webhook: {credentialRefs: [{name: anyone}], deduplicate: {key: "${request.body.x}", window: 10m}}
   response: {mode: Async}
 ---
 apiVersion: headgate.dev/v1alpha1
@@ -209,7 +209,7 @@ spec:
 	g.Eventually(func(g Gomega) {
 		c := condition(get(g), flowv1alpha1.ConditionAccepted)
 		g.Expect(c.Reason).To(Equal(flowv1alpha1.ReasonUnsupportedValue))
-		g.Expect(c.Message).To(ContainSubstring("spec.triggers.webhook.filter"))
+		g.Expect(c.Message).To(ContainSubstring("spec.triggers.webhook.deduplicate"))
 		g.Expect(c.Message).To(ContainSubstring("spec.response.mode"))
 	}).WithTimeout(patience).Should(Succeed())
 	g.Eventually(func(g Gomega) {

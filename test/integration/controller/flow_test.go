@@ -155,10 +155,10 @@ spec:
 func TestBrokenFlowServesNothing(t *testing.T) {
 	t.Parallel()
 	s := newStory(t, nil)
-	s.create(anyone + "---" + open("broken", "rateLimit: {requests: 1, per: 1s}"))
+	s.create(anyone + "---" + open("broken", "handshake: {preset: Slack}"))
 	s.eventually(s.flowConditions("broken"), "Accepted=False/UnsupportedValue", "ResolvedRefs=True/ResolvedRefs",
 		"Programmed=False/NotProgrammed", "Ready=False/UnsupportedValue", "Stalled=True/UnsupportedValue")
-	s.Expect(s.message("broken", "Accepted")).To(ContainSubstring("spec.triggers.webhook.rateLimit"))
+	s.Expect(s.message("broken", "Accepted")).To(ContainSubstring("spec.triggers.webhook.handshake"))
 	s.Expect(s.message("broken", "Programmed")).To(ContainSubstring("nothing is served"))
 	s.Expect(s.flow("broken").Status.URL).To(BeEmpty())
 	s.Expect(house.gateway.program(s.programKey("broken"))).To(BeNil())
@@ -241,7 +241,7 @@ func TestRouteConflict(t *testing.T) {
 	// A broken edit that moves away does not free what still serves.
 	s.changeFlow("first", func(f *flowv1alpha1.Flow) {
 		f.Spec.Triggers.Webhook.Path = "elsewhere"
-		f.Spec.Triggers.Webhook.AllowedCIDRs = []string{"192.0.2.0/24"}
+		f.Spec.Triggers.Webhook.Handshake = &flowv1alpha1.Handshake{Preset: "Slack"}
 	})
 	s.Eventually(s.flowConditions("first")).Should(ContainElement("Accepted=False/UnsupportedValue"))
 	change(s, &flowv1alpha1.Flow{}, "second", func(f *flowv1alpha1.Flow) {
@@ -250,7 +250,7 @@ func TestRouteConflict(t *testing.T) {
 	s.Eventually(s.flowConditions("second")).Should(ContainElement("Accepted=False/RouteConflict"))
 
 	// A good one does,
-	s.changeFlow("first", func(f *flowv1alpha1.Flow) { f.Spec.Triggers.Webhook.AllowedCIDRs = nil })
+	s.changeFlow("first", func(f *flowv1alpha1.Flow) { f.Spec.Triggers.Webhook.Handshake = nil })
 	s.eventually(s.flowConditions("second"), served...)
 	s.eventually(s.flowConditions("first"), served...)
 
@@ -271,7 +271,7 @@ func TestOlderFlowTakesTheRouteOfABrokenOne(t *testing.T) {
 	s.eventually(s.flowConditions("younger"), served...)
 	s.changeFlow("younger", func(f *flowv1alpha1.Flow) {
 		f.Spec.Triggers.Webhook.Path = "elsewhere"
-		f.Spec.Triggers.Webhook.AllowedCIDRs = []string{"192.0.2.0/24"}
+		f.Spec.Triggers.Webhook.Handshake = &flowv1alpha1.Handshake{Preset: "Slack"}
 	})
 	s.Eventually(func() string { return s.message("younger", "Programmed") }).Should(ContainSubstring("keeps serving"))
 
