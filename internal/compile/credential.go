@@ -74,7 +74,7 @@ func (k *credentialCompiler) spec(s *flowv1alpha1.CredentialSpec) auth.Spec {
 		{"clientCertificate", s.ClientCertificate != nil},
 	}
 	k.refuse(root, unbuilt...)
-	k.refuse(root, option{"hmac", s.HMAC != nil && !hmacServed}, option{"probe", s.Probe != nil})
+	k.refuse(root, option{"probe", s.Probe != nil})
 	if !k.exactlyOne(root, slices.Concat(members, unbuilt)...) {
 		return auth.Spec{}
 	}
@@ -89,7 +89,7 @@ func (k *credentialCompiler) spec(s *flowv1alpha1.CredentialSpec) auth.Spec {
 		spec.APIKey = k.apiKey(root.field("apiKey"), s.APIKey)
 	case s.Bearer != nil:
 		spec.Bearer = k.bearer(root.field("bearer"), s.Bearer)
-	case s.HMAC != nil && hmacServed:
+	case s.HMAC != nil:
 		spec.HMAC = k.hmac(root.field("hmac"), s.HMAC)
 	default:
 		return auth.Spec{}

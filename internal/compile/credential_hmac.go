@@ -10,10 +10,6 @@ import (
 	"github.com/headgate-io/headgate/internal/auth"
 )
 
-// hmacServed says whether gateways hand the content of requests to verifiers
-// and signers. While they do not, Credentials of the type hmac are refused.
-var hmacServed = false
-
 const (
 	maxSigned      = 512
 	maxListKey     = 64

@@ -74,7 +74,7 @@ func CredentialReferences(c *flowv1alpha1.Credential) References {
 			add(ref.Name)
 		}
 	}
-	if h := c.Spec.HMAC; h != nil && hmacServed {
+	if h := c.Spec.HMAC; h != nil {
 		for _, ref := range keyReferences("", h.SecretKeyRef, h.SecretKeyRefs) {
 			add(ref.Name)
 		}

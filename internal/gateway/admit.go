@@ -117,19 +117,34 @@ func (h *handler) admit(x *exchange) *problem {
 // authenticate tries the credentials of the flow; any admits. Whatever is wrong,
 // the answer is the same.
 func (h *handler) authenticate(x *exchange) *problem {
-	in := auth.Inbound{Header: x.r.Header, Query: x.query}
-	reason := auth.Missing
+	in := auth.Inbound{Header: x.r.Header, Query: x.query, Time: x.started}
+	reason, content := auth.Missing, false
 	for i := range x.route.credentials {
 		c := &x.route.credentials[i]
-		identity, err := c.verifier.Verify(&in)
-		if err == nil {
-			x.credential, x.subject, x.auth = c.ref, identity.Subject, authOK
-			if uses := x.route.keyUses[c.ref]; uses != nil {
-				uses.used(identity.Key, x.started)
-			}
+		if c.verifier.NeedsBody() {
+			content = true
+			continue
+		}
+		if reason = x.try(c, &in, reason); x.auth == authOK {
 			return nil
 		}
-		reason = worse(reason, err)
+	}
+	if content {
+		// A signature over the content is all that can admit this caller now, so
+		// the content is read, within its limits, before the caller is known.
+		if p := h.readContent(x); p != nil {
+			return p
+		}
+		in.Body = x.raw
+	}
+	for i := range x.route.credentials {
+		c := &x.route.credentials[i]
+		if !c.verifier.NeedsBody() {
+			continue
+		}
+		if reason = x.try(c, &in, reason); x.auth == authOK {
+			return nil
+		}
 	}
 	x.auth = string(reason)
 	h.metrics.refusedCaller(reason)
@@ -137,6 +152,20 @@ func (h *handler) authenticate(x *exchange) *problem {
 		x.w.Header().Set("WWW-Authenticate", x.route.challenge)
 	}
 	return &problemUnauthorized
+}
+
+// try verifies the request with one credential. If that admits the caller, the
+// exchange says so; otherwise it returns the reason to report so far.
+func (x *exchange) try(c *credential, in *auth.Inbound, reason auth.Reason) auth.Reason {
+	identity, err := c.verifier.Verify(in)
+	if err != nil {
+		return worse(reason, err)
+	}
+	x.credential, x.subject, x.auth = c.ref, identity.Subject, authOK
+	if uses := x.route.keyUses[c.ref]; uses != nil {
+		uses.used(identity.Key, x.started)
+	}
+	return reason
 }
 
 // worse returns the reason that tells an operator more about a request that
@@ -149,7 +178,7 @@ func worse(reason auth.Reason, err error) auth.Reason {
 	}
 	rank := func(r auth.Reason) int {
 		switch r {
-		case auth.Mismatch:
+		case auth.Mismatch, auth.Stale:
 			return 3
 		case auth.Malformed:
 			return 2

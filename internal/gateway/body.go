@@ -34,24 +34,33 @@ func (b *budget) give(n int64) { b.used.Add(-n) }
 
 // readBody reads and decodes the body of an admitted request.
 func (h *handler) readBody(x *exchange) *problem {
-	if p := checkCoding(x.r); p != nil {
+	if p := h.readContent(x); p != nil {
 		return p
 	}
 	contentType := x.r.Header.Get("Content-Type")
-	if !hasBody(x.r) && (contentType == "" || !carriesBody(x.r.Method)) {
+	if len(x.raw) == 0 && (contentType == "" || !hasBody(x.r) && !carriesBody(x.r.Method)) {
+		return nil
+	}
+	return x.decode(contentType)
+}
+
+// readContent reads the body as it is, once. After that x.raw is not nil.
+func (h *handler) readContent(x *exchange) *problem {
+	if x.raw != nil {
+		return nil
+	}
+	if p := checkCoding(x.r); p != nil {
+		return p
+	}
+	if !hasBody(x.r) {
+		x.raw = []byte{}
 		return nil
 	}
 	limit := x.route.program.Webhook.MaxBodySize
 	if x.r.ContentLength > limit {
 		return tooLarge(limit)
 	}
-	if p := h.readRaw(x, limit); p != nil {
-		return p
-	}
-	if contentType == "" && len(x.raw) == 0 {
-		return nil
-	}
-	return x.decode(contentType)
+	return h.readRaw(x, limit)
 }
 
 // decode makes request.body of the bytes that were read.

@@ -16,6 +16,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/headgate-io/headgate/internal/auth"
 	"github.com/headgate-io/headgate/internal/program"
@@ -29,9 +30,13 @@ type outgoing struct {
 	body []byte
 	// form is true when the body is a form, and not JSON.
 	form bool
+
+	// id is the same for every attempt, signedAt is that of one.
+	id       string
+	signedAt time.Time
 }
 
-var _ auth.Target = (*outgoing)(nil)
+var _ auth.MessageTarget = (*outgoing)(nil)
 
 // sign returns the call as it is sent. The credential comes last: nothing that a
 // flow says can replace it, and a host that it may not go to is found before it
@@ -46,6 +51,7 @@ func (a *callAction) sign(r *run, built *outgoing) (*outgoing, *Error) {
 	}
 	call := *built
 	call.header = maps.Clone(built.header)
+	call.id, call.signedAt = r.idempotencyKey(a.step), r.flow.runner.clock.Now()
 	if err := a.credential.signer.Sign(&call); err != nil {
 		return nil, fail(program.ClassExpression, "http.credentialRef: "+err.Error())
 	}
@@ -204,6 +210,17 @@ func (o *outgoing) SetBodyField(name, value string) error {
 	}
 	o.body = body
 	return nil
+}
+
+// Message implements [auth.MessageTarget].
+func (o *outgoing) Message() auth.Message {
+	return auth.Message{
+		URL:         o.url.String(),
+		ContentType: o.header.Get(headerContentType),
+		Body:        o.body,
+		Time:        o.signedAt,
+		ID:          o.id,
+	}
 }
 
 var errNoObject = errors.New("the body is not a JSON object")
