@@ -12,7 +12,6 @@ import (
 	"net/url"
 	"runtime/debug"
 	"strconv"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -39,8 +38,6 @@ type handler struct {
 	limits   serverLimits
 	// draining asks callers to look for another replica.
 	draining atomic.Bool
-	// busy counts the requests that are being answered.
-	busy sync.WaitGroup
 }
 
 // exchange is one request and what becomes of it.
@@ -73,7 +70,6 @@ type exchange struct {
 
 // ServeHTTP implements http.Handler.
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	h.busy.Add(1)
 	h.metrics.inFlight.Inc()
 	x := &exchange{w: w, r: r, started: h.clock.Now()}
 	defer h.finish(r.Context(), x)
@@ -232,7 +228,6 @@ func (h *handler) finish(ctx context.Context, x *exchange) {
 	series.observe(x.status, took)
 	h.metrics.inFlight.Dec()
 	h.logAccess(ctx, x, took)
-	h.busy.Done()
 }
 
 // recovered answers for a panic, if nothing was answered yet.

@@ -83,17 +83,10 @@ func (s *hookServer) drain(ctx context.Context) (complete bool) {
 	if err == nil {
 		return true
 	}
+	// Once more, so that what the runs led to is written to the end.
 	stopped, cancel := context.WithTimeout(context.WithoutCancel(ctx), runStopTimeout)
 	defer cancel()
-	ended := make(chan struct{})
-	go func() {
-		s.handler.busy.Wait()
-		close(ended)
-	}()
-	select {
-	case <-ended:
-	case <-stopped.Done():
-	}
+	_ = s.Shutdown(stopped)
 	_ = s.Close() // only connections are left that nobody answers on
 	return false
 }
