@@ -38,17 +38,10 @@ func setStatus(c *flowv1alpha1.Credential, f facts) {
 	set := func(condition metav1.Condition) {
 		kube.SetCondition(&c.Status.Conditions, c.Generation, f.now, condition)
 	}
-	set(accepted(f))
-	set(resolved(f))
+	set(kube.Accepted(f.accepted, "The Credential is valid"))
+	set(kube.ResolvedRefs(f.resolved, "All Secrets hold what the Credential needs"))
 	set(ready(c))
-	if len(f.accepted) > 0 {
-		set(metav1.Condition{
-			Type: flowv1alpha1.ConditionStalled, Status: metav1.ConditionTrue,
-			Reason: f.accepted.Reason(), Message: f.accepted.Summary(),
-		})
-	} else {
-		kube.RemoveCondition(&c.Status.Conditions, flowv1alpha1.ConditionStalled)
-	}
+	kube.SetStalled(&c.Status.Conditions, c.Generation, f.now, f.accepted)
 	kube.SortConditions(c.Status.Conditions, append(slices.Clone(order), flowv1alpha1.ConditionReady)...)
 
 	c.Status.ObservedGeneration = c.Generation
@@ -56,32 +49,6 @@ func setStatus(c *flowv1alpha1.Credential, f facts) {
 	c.Status.UsedBy = new(int32(min(f.usedBy, math.MaxInt32)))
 	if len(f.accepted) == 0 && len(f.resolved) == 0 {
 		c.Status.Keys = keyStatuses(f)
-	}
-}
-
-func accepted(f facts) metav1.Condition {
-	if len(f.accepted) > 0 {
-		return metav1.Condition{
-			Type: flowv1alpha1.ConditionAccepted, Status: metav1.ConditionFalse,
-			Reason: f.accepted.Reason(), Message: f.accepted.Summary(),
-		}
-	}
-	return metav1.Condition{
-		Type: flowv1alpha1.ConditionAccepted, Status: metav1.ConditionTrue,
-		Reason: flowv1alpha1.ReasonAccepted, Message: "The Credential is valid",
-	}
-}
-
-func resolved(f facts) metav1.Condition {
-	if len(f.resolved) > 0 {
-		return metav1.Condition{
-			Type: flowv1alpha1.ConditionResolvedRefs, Status: metav1.ConditionFalse,
-			Reason: f.resolved.Reason(), Message: f.resolved.Summary(),
-		}
-	}
-	return metav1.Condition{
-		Type: flowv1alpha1.ConditionResolvedRefs, Status: metav1.ConditionTrue,
-		Reason: flowv1alpha1.ReasonResolvedRefs, Message: "All Secrets hold what the Credential needs",
 	}
 }
 

@@ -85,8 +85,8 @@ func setStatus(flow *flowv1alpha1.Flow, f facts) {
 	set := func(c metav1.Condition) {
 		kube.SetCondition(&flow.Status.Conditions, flow.Generation, f.now, c)
 	}
-	set(accepted(f))
-	set(resolved(f))
+	set(kube.Accepted(f.accepted, "The Flow is valid"))
+	set(kube.ResolvedRefs(f.resolved, "All references are resolved"))
 	served := programmed(flow, f)
 	set(served)
 	set(ready(flow))
@@ -98,14 +98,7 @@ func setStatus(flow *flowv1alpha1.Flow, f facts) {
 	} else {
 		kube.RemoveCondition(&flow.Status.Conditions, flowv1alpha1.ConditionReconciling)
 	}
-	if len(f.accepted) > 0 {
-		set(metav1.Condition{
-			Type: flowv1alpha1.ConditionStalled, Status: metav1.ConditionTrue,
-			Reason: f.accepted.Reason(), Message: f.accepted.Summary(),
-		})
-	} else {
-		kube.RemoveCondition(&flow.Status.Conditions, flowv1alpha1.ConditionStalled)
-	}
+	kube.SetStalled(&flow.Status.Conditions, flow.Generation, f.now, f.accepted)
 	kube.SortConditions(flow.Status.Conditions, append(slices.Clone(order), flowv1alpha1.ConditionReady)...)
 
 	flow.Status.ObservedGeneration = flow.Generation
@@ -114,32 +107,6 @@ func setStatus(flow *flowv1alpha1.Flow, f facts) {
 	}
 	setPublished(&flow.Status, f)
 	setRuns(&flow.Status, f.runs)
-}
-
-func accepted(f facts) metav1.Condition {
-	if len(f.accepted) > 0 {
-		return metav1.Condition{
-			Type: flowv1alpha1.ConditionAccepted, Status: metav1.ConditionFalse,
-			Reason: f.accepted.Reason(), Message: f.accepted.Summary(),
-		}
-	}
-	return metav1.Condition{
-		Type: flowv1alpha1.ConditionAccepted, Status: metav1.ConditionTrue,
-		Reason: flowv1alpha1.ReasonAccepted, Message: "The Flow is valid",
-	}
-}
-
-func resolved(f facts) metav1.Condition {
-	if len(f.resolved) > 0 {
-		return metav1.Condition{
-			Type: flowv1alpha1.ConditionResolvedRefs, Status: metav1.ConditionFalse,
-			Reason: f.resolved.Reason(), Message: f.resolved.Summary(),
-		}
-	}
-	return metav1.Condition{
-		Type: flowv1alpha1.ConditionResolvedRefs, Status: metav1.ConditionTrue,
-		Reason: flowv1alpha1.ReasonResolvedRefs, Message: "All references are resolved",
-	}
 }
 
 // programmed says whether the gateways serve this generation. flow still has the
