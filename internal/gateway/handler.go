@@ -10,6 +10,7 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
+	"runtime"
 	"runtime/debug"
 	"strconv"
 	"sync/atomic"
@@ -233,7 +234,13 @@ func (h *handler) finish(ctx context.Context, x *exchange) {
 // recovered answers for a panic, if nothing was answered yet.
 func (h *handler) recovered(x *exchange, cause any) {
 	h.metrics.panics.Inc()
-	h.log.Error("A request panicked", "run", x.runID, "panic", fmt.Sprint(cause), "stack", string(debug.Stack()))
+	// What a panic says may be made of what the caller sent; what the runtime
+	// says is not.
+	text := fmt.Sprintf("%T", cause)
+	if fault, ok := cause.(runtime.Error); ok {
+		text = fault.Error()
+	}
+	h.log.Error("A request panicked", "run", x.runID, "panic", text, "stack", string(debug.Stack()))
 	if x.status == 0 {
 		h.writeProblem(x, &problemInternal)
 	}
@@ -262,7 +269,7 @@ func (h *handler) logAccess(ctx context.Context, x *exchange, took time.Duration
 	}
 	if x.failure != nil {
 		attrs = append(attrs, slog.String("step", x.failure.Step), slog.String("class", string(x.failure.Class)),
-			slog.String("error", x.failure.Message))
+			slog.String("error", x.failure.Report()))
 	}
 	h.log.LogAttrs(ctx, slog.LevelInfo, "Request", attrs...)
 }

@@ -91,7 +91,7 @@ func (s *flowStats) end(result *runner.Result) {
 			RunID:   result.RunID,
 			Step:    result.Err.Step,
 			Class:   string(result.Err.Class),
-			Message: result.Err.Message,
+			Message: result.Err.Report(),
 		})
 	}
 	s.dirty.Store(true)

@@ -15,9 +15,9 @@ import (
 	"github.com/headgate-io/headgate/internal/program"
 )
 
-// Error is why a run or a step failed. Its text is safe to store and to show to
-// whoever may see the flow: it holds no secret, no query of a URL, and nothing
-// that an upstream sent.
+// Error is why a run or a step failed. It holds no secret and no query of a URL.
+// Its Message is for the caller; what is stored, logged or shown to others is
+// its Report.
 type Error struct {
 	// Step that failed; empty when it was not a step.
 	Step  string
@@ -38,14 +38,24 @@ type Error struct {
 
 	// permanent is true when trying again would end the same way.
 	permanent bool
+	// computed: an author has made the message of what callers or upstreams sent.
+	computed bool
 }
 
-// Error implements error.
+// Report is the message without anything that a caller or an upstream sent.
+func (e *Error) Report() string {
+	if e.computed {
+		return "the message is for the caller only"
+	}
+	return e.Message
+}
+
+// Error implements error. It is for logs.
 func (e *Error) Error() string {
 	if e.Step == "" {
-		return fmt.Sprintf("%s: %s", e.Class, e.Message)
+		return fmt.Sprintf("%s: %s", e.Class, e.Report())
 	}
-	return fmt.Sprintf("step %s: %s: %s", e.Step, e.Class, e.Message)
+	return fmt.Sprintf("step %s: %s: %s", e.Step, e.Class, e.Report())
 }
 
 // fail returns the error of a class with its default status.

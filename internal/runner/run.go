@@ -166,7 +166,7 @@ func (r *run) fail(ctx context.Context, failure *Error) {
 		if problem != nil {
 			problem = r.flow.finish(problem, "")
 			r.logger().LogAttrs(ctx, slog.LevelWarn, "Failure was not mapped",
-				slog.String("reason", problem.Message))
+				slog.String("reason", problem.Report()))
 			return
 		}
 		r.result.Answer = mapped

@@ -36,5 +36,6 @@ func (a *failAction) do(ctx context.Context, r *run, _ *exchange) *Error {
 	if err != nil {
 		return expressionError(ctx, "fail.message", err)
 	}
-	return &Error{Class: a.class, Status: a.status, Answered: a.status, Message: message}
+	_, fixed := a.message.Literal()
+	return &Error{Class: a.class, Status: a.status, Answered: a.status, Message: message, computed: !fixed}
 }
