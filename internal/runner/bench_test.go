@@ -4,6 +4,7 @@
 package runner_test
 
 import (
+	"context"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/headgate-io/headgate/internal/auth"
 	"github.com/headgate-io/headgate/internal/program"
+	"github.com/headgate-io/headgate/internal/runner"
 )
 
 func petstore(target string) *program.Program {
@@ -52,6 +54,49 @@ func BenchmarkMapping(b *testing.B) {
 		if res := f.Run(b.Context(), req); res.Err != nil {
 			b.Fatal(res.Err)
 		}
+	}
+}
+
+// BenchmarkDurable is BenchmarkPetstore's run with a second step, as a run that is
+// not stored and as one whose first step is: the difference is what checkpoints
+// cost besides storing them.
+func BenchmarkDurable(b *testing.B) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header()["Content-Type"] = []string{"application/json"}
+		_, _ = io.WriteString(w, `{"id": 7, "name": "Gromit"}`)
+	}))
+	b.Cleanup(server.Close)
+	p := petstore(server.URL)
+	p.Steps = append(p.Steps, set("pet", `{"id": "${steps.createPet.body.id}"}`))
+	f := link(b, newRunner(b), p)
+	req := newRequest()
+	var state []byte
+	options := runner.DurableOptions{Checkpoint: func(_ context.Context, _ int, s runner.StepState) (err error) {
+		state, err = s.MarshalBinary()
+		return err
+	}}
+	for name, run := range map[string]func() *runner.Result{
+		"plain":        func() *runner.Result { return f.Run(b.Context(), req) },
+		"checkpointed": func() *runner.Result { return f.RunDurable(b.Context(), req, options) },
+		"resumed": func() *runner.Result {
+			resume := make([]runner.StepState, 1)
+			if err := resume[0].UnmarshalBinary(state); err != nil {
+				b.Fatal(err)
+			}
+			return f.RunDurable(b.Context(), req, runner.DurableOptions{Resume: resume})
+		},
+	} {
+		if res := f.RunDurable(b.Context(), req, options); res.Err != nil {
+			b.Fatal(res.Err)
+		}
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if res := run(); res.Err != nil {
+					b.Fatal(res.Err)
+				}
+			}
+		})
 	}
 }
 

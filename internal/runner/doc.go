@@ -22,6 +22,17 @@
 // caller. Neither a panic nor anything that an upstream sends ends a run in
 // another way.
 //
+// # Durable runs
+//
+// [Flow.RunDurable] is for runs that nobody waits for. The state of each finished
+// step is handed out as a [StepState] before the next step starts, and a later
+// attempt is given what was handed out: it repeats none of these steps, and its
+// expressions see what they would have seen. What was under way when a run was
+// cut off is done again, under the same Idempotency-Key: that is at least once,
+// and once for upstreams that heed the key. The items of a forEach are parts of
+// one step and are repeated together. A run that is cut off has neither succeeded
+// nor failed.
+//
 // # Outbound calls
 //
 // Every connection passes the guard: it judges the resolved address at the

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/headgate-io/headgate/internal/expr"
@@ -38,6 +39,8 @@ type Error struct {
 
 	// permanent is true when trying again would end the same way.
 	permanent bool
+	// after is how long the upstream that failed wants to be left alone.
+	after time.Duration
 	// computed: an author has made the message of what callers or upstreams sent.
 	computed bool
 }

@@ -4,6 +4,7 @@
 package runner
 
 import (
+	"encoding/json"
 	"net/http"
 	"net/url"
 	"time"
@@ -84,6 +85,19 @@ type Result struct {
 	Started, Finished time.Time
 	// Err is nil for a run that succeeded.
 	Err *Error
+	// Interrupted is true for a run of [Flow.RunDurable] that has neither
+	// succeeded nor failed: it is to be resumed. Err says why, and there is no
+	// Answer.
+	Interrupted bool
+	// Retryable is true when another attempt of the run may succeed, which then
+	// should not begin before RetryAfter has passed: that is what the upstream
+	// asked for that failed the run (RFC 9110 section 10.2.3), 0 if it did not.
+	// Both are set by [Flow.RunDurable] alone.
+	Retryable  bool
+	RetryAfter time.Duration
+	// Value is the body of Answer as a JSON value; see [Answer.Value]. It is set
+	// by [Flow.RunDurable] alone.
+	Value json.RawMessage
 	// Answer for a waiting caller. It is nil when the run failed and no rule of
 	// response.onFailure answers the failure: the caller gets a problem document
 	// then.
@@ -101,6 +115,18 @@ type Answer struct {
 	Status int
 	Header http.Header
 	Body   []byte
+}
+
+// Value returns the body as a JSON value: itself if it is JSON, a string if it is
+// anything else, and nil if there is none.
+func (a *Answer) Value() json.RawMessage {
+	if a == nil || len(a.Body) == 0 {
+		return nil
+	}
+	if media, _, problem := parseMedia(a.Header.Get(headerContentType)); problem == nil && howTo(media) == program.ParseJSON && json.Valid(a.Body) {
+		return a.Body
+	}
+	return appendString(nil, string(a.Body))
 }
 
 // StepResult is what became of a step.

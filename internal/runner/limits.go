@@ -36,6 +36,13 @@ const (
 	// maxMessageBytes bounds the message of an error: it is stored in status.
 	maxMessageBytes = 1 << 10
 
+	// MaxStateBytes bounds the encoded state of a step.
+	MaxStateBytes = 3 << 20
+
+	// maxStateDepth is how deep the values in a state may nest: more than an
+	// evaluation can yield.
+	maxStateDepth = 1024
+
 	// evaluationDeadline bounds the time of an expression that can loop. What it
 	// may do is bounded by its cost, which does not depend on the machine; this
 	// is for what cost does not see. It is far above the pauses that a container

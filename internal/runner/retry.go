@@ -21,10 +21,14 @@ func (r *run) attempts(ctx context.Context, s *step, out *exchange) (int, *Error
 	defer func() { out.call = nil }()
 	for n := 1; ; n++ {
 		failure := r.once(ctx, s, out)
-		if failure == nil || !s.again(n, failure) || interrupted(ctx) != nil {
+		if failure == nil {
+			return n, nil
+		}
+		failure.note(out.header, r.flow.runner.clock.Now())
+		if !s.again(n, failure) || interrupted(ctx) != nil {
 			return n, failure
 		}
-		delay := max(s.backoff(n, r.flow.runner.jitter), retryAfter(out.header, r.flow.runner.clock.Now()))
+		delay := max(s.backoff(n, r.flow.runner.jitter), failure.after)
 		// A wait that the run would not survive only keeps its caller waiting.
 		if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= delay {
 			return n, failure

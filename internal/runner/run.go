@@ -31,6 +31,8 @@ type run struct {
 	inLoop bool
 	item   any
 	index  int
+	// durable is nil for a run that is not resumed.
+	durable *durable
 
 	requestFields requestFields
 	requestObject object
@@ -45,6 +47,13 @@ type action interface {
 
 // Run runs the flow once. It never panics, and it returns soon after ctx ends.
 func (f *Flow) Run(ctx context.Context, req *Request) *Result {
+	r := f.newRun(req)
+	r.execute(ctx)
+	r.result.Finished = f.runner.clock.Now()
+	return r.result
+}
+
+func (f *Flow) newRun(req *Request) *run {
 	r := &run{
 		flow:    f,
 		request: req,
@@ -53,9 +62,7 @@ func (f *Flow) Run(ctx context.Context, req *Request) *Result {
 	}
 	r.requestFields = requestFields{Request: req, hidden: &f.hidden}
 	r.bind()
-	r.execute(ctx)
-	r.result.Finished = f.runner.clock.Now()
-	return r.result
+	return r
 }
 
 // bind makes the variables of a run its own.
@@ -72,6 +79,9 @@ func (r *run) execute(ctx context.Context) {
 		}
 	}()
 	failure := r.steps(ctx)
+	if failure != nil && r.interrupt(ctx) {
+		return
+	}
 	// The time of the run is for its steps: what it led to is mapped even if
 	// that time is up. Expressions have a deadline of their own.
 	ctx = context.WithoutCancel(ctx)
@@ -91,25 +101,41 @@ func (r *run) steps(ctx context.Context) *Error {
 	if reason := f.program.Unavailable; reason != "" {
 		return f.finish(fail(program.ClassExpression, "the flow is not available: "+reason), "")
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, time.Duration(f.program.Response.Timeout), errRunTimeout)
+	outer := ctx
+	ctx, cancel := context.WithTimeoutCause(outer, time.Duration(f.program.Response.Timeout), errRunTimeout)
 	defer cancel()
 	r.result.Steps = make([]StepResult, 0, len(f.steps))
 	for i := range f.steps {
 		s := &f.steps[i]
+		if r.resume(s) {
+			continue
+		}
 		// What ended the run cannot be gone on from.
 		if failure := r.step(ctx, s); failure != nil && (!s.goOn || interrupted(ctx) != nil) {
+			return failure
+		}
+		if i == len(f.steps)-1 {
+			break
+		}
+		if failure := r.store(outer, s); failure != nil {
 			return failure
 		}
 	}
 	return nil
 }
 
-func (r *run) step(ctx context.Context, s *step) *Error {
-	clock := r.flow.runner.clock
-	started := clock.Now()
+// reach begins the part of a run that a step is.
+func (r *run) reach(s *step) *exchange {
 	r.reached = append(r.reached, exchange{})
 	out := &r.reached[len(r.reached)-1]
 	out.init(s)
+	return out
+}
+
+func (r *run) step(ctx context.Context, s *step) *Error {
+	clock := r.flow.runner.clock
+	started := clock.Now()
+	out := r.reach(s)
 	tried, failure := r.attempt(ctx, s, out)
 	if failure != nil {
 		failure = r.flow.finish(failure, s.name)

@@ -211,6 +211,11 @@ type exchange struct {
 
 func (x *exchange) init(s *step) {
 	x.name, x.loop = s.name, s.forEach != nil
+	x.bind()
+}
+
+// bind makes what expressions see of the exchange its own.
+func (x *exchange) bind() {
 	x.stepObject.fields = stepFields{x}
 	x.responseObject.fields = responseFields{x}
 }
