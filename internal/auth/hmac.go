@@ -148,6 +148,14 @@ func (t *TimestampForm) Tolerance() time.Duration {
 type IDForm struct {
 	// Header is the name of the header field.
 	Header string `json:"header"`
+	// ReplayWindowMillis is how long an id that was seen is refused, in
+	// milliseconds. Default: not at all.
+	ReplayWindowMillis int64 `json:"replayWindowMillis,omitempty"`
+}
+
+// ReplayWindow returns how long an id that was seen is refused; 0 refuses none.
+func (i *IDForm) ReplayWindow() time.Duration {
+	return time.Duration(i.ReplayWindowMillis) * time.Millisecond
 }
 
 // SignsURL reports whether the signature covers the URL: whoever verifies it

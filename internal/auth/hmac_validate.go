@@ -14,6 +14,9 @@ import (
 // maxTolerance bounds how long a signature that was overheard can be used.
 const maxTolerance = 24 * time.Hour
 
+// maxReplayWindow bounds how long ids are remembered.
+const maxReplayWindow = 7 * 24 * time.Hour
+
 // pairSeparators are the characters that are neither part of a key nor of a
 // signature in any encoding.
 const pairSeparators = ",;|& "
@@ -29,6 +32,9 @@ func (h *HMAC) checkShape(p *problems) {
 	}
 	if h.ID != nil {
 		p.checkHeaderName("hmac.id.header", h.ID.Header)
+		if w := h.ID.ReplayWindowMillis; w < 0 || w > maxReplayWindow.Milliseconds() {
+			p.add("hmac.id.replayWindow", "", "must not be negative and at most 168h")
+		}
 	}
 	h.checkDistinct(p)
 	h.checkSigned(p)

@@ -83,6 +83,9 @@ func restrict(src string, checked *ast.AST) *Error {
 			refused = &Error{Offset: byteOffset(src, at), Message: message}
 		}
 	}
+	if e := misusedStore(checked); e != nil {
+		refuse(e, "values are read from it with get(key), and it has no other use")
+	}
 	ast.PostOrderVisit(checked.Expr(), ast.NewExprVisitor(func(e ast.Expr) {
 		switch e.Kind() {
 		case ast.StructKind:

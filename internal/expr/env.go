@@ -141,6 +141,7 @@ func newBase(clock func() time.Time, newID func() string) (*base, error) {
 		ext.Regex(),
 		library(clock, newID),
 		matchDeclaration(),
+		storeDeclaration(),
 	)
 	if err != nil {
 		return nil, fmt.Errorf("expression environment: %w", err)

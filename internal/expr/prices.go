@@ -58,6 +58,9 @@ func price(function string, args []ref.Val, result ref.Val) uint64 {
 	if constant[function] {
 		return 1
 	}
+	if function == storeGet {
+		return storeReadCost + volume(result)
+	}
 	if work := works[function]; work != nil {
 		return 1 + uint64(work(args))
 	}

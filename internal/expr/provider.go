@@ -58,6 +58,8 @@ func (p *provider) celType(t *Type) *cel.Type {
 		return cel.MapType(cel.StringType, p.celType(t.elem))
 	case kindObject:
 		return p.object(t)
+	case kindStore:
+		return storeType
 	default:
 		return cel.DynType
 	}

@@ -22,6 +22,7 @@ const (
 	kindList
 	kindMap
 	kindObject
+	kindStore
 )
 
 // Type is what the compiler knows of a value. Types are immutable and compared
@@ -46,6 +47,10 @@ var (
 	Timestamp = &Type{kind: kindTimestamp}
 	Null      = &Type{kind: kindNull}
 )
+
+// Store is a variable from which values are read by key, with NAME.get(key), and
+// that is good for nothing else. Its value is made by [NewStore].
+var Store = &Type{kind: kindStore}
 
 // ListOf is a list whose elements have one type.
 func ListOf(elem *Type) *Type { return &Type{kind: kindList, elem: elem} }
