@@ -162,6 +162,9 @@ func (o *sendOptions) body(s Streams) ([]byte, error) {
 
 // call makes the request and signs it.
 func (o *sendOptions) call(p *program.Program, body []byte) (*call, error) {
+	if p.Webhook == nil {
+		return nil, fmt.Errorf("Flow %s has no webhook: nobody can call it", p.Key)
+	}
 	target, err := url.Parse(hookURL(strings.TrimSuffix(o.url, "/"), p))
 	if err != nil || target.Host == "" || target.Scheme != "http" && target.Scheme != "https" {
 		return nil, errors.New("url: must be the http or https URL of a gateway")

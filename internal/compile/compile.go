@@ -80,6 +80,7 @@ func newCompiler(src *Source) *compiler {
 		src:         src,
 		object:      src.Flow,
 		credentials: newCredentialSet(src, src.Flow.Namespace),
+		scope:       program.Scope{Request: true},
 	}
 }
 

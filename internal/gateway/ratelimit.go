@@ -86,11 +86,11 @@ func (l *limiter) take(key string) (wait time.Duration) {
 // limiter returns the rate limit of a flow, or nil. A program that comes with
 // the limit of the one before goes on with its buckets.
 func (l *linker) limiter(p *program.Program) *limiter {
-	config := p.Webhook.RateLimit
-	if config == nil {
+	if p.Webhook == nil || p.Webhook.RateLimit == nil {
 		delete(l.limiters, p.Key)
 		return nil
 	}
+	config := p.Webhook.RateLimit
 	if present := l.limiters[p.Key]; present != nil && present.config == *config {
 		return present
 	}

@@ -20,6 +20,7 @@ import (
 // route is one linked program with everything that a request to it needs. It is
 // immutable but for the counters that it points to.
 type route struct {
+	// key is zero for a flow without a webhook, which is at no path.
 	key     routeKey
 	program *program.Program
 	// flow is nil for a route that only says that it is unavailable.
@@ -85,12 +86,25 @@ func (l *linker) link(p *program.Program) (r *route, err error) {
 	if r.flow, err = l.runner.Link(p); err != nil {
 		return nil, err
 	}
+	if err := l.linkWebhook(r, p); err != nil {
+		return nil, err
+	}
+	r.limiter = l.limiter(p)
+	l.attach(r)
+	return r, nil
+}
+
+// linkWebhook adds what decides about requests.
+func (l *linker) linkWebhook(r *route, p *program.Program) error {
+	if p.Webhook == nil {
+		return nil
+	}
 	r.parameters = linkParameters(p)
 	for _, ref := range p.Webhook.Credentials {
 		spec := p.Credentials[ref].Spec
 		verifier, err := auth.NewVerifier(spec, p.Secrets)
 		if err != nil {
-			return nil, fmt.Errorf("credential %s: %w", ref, err)
+			return fmt.Errorf("credential %s: %w", ref, err)
 		}
 		r.credentials = append(r.credentials, credential{ref: ref, verifier: verifier})
 		if r.challenge == "" {
@@ -98,13 +112,12 @@ func (l *linker) link(p *program.Program) (r *route, err error) {
 		}
 	}
 	if raw := p.Webhook.Schema; raw != nil {
+		var err error
 		if r.schema, err = program.CompileSchema(raw); err != nil {
-			return nil, fmt.Errorf("webhook.schema: %w", err)
+			return fmt.Errorf("webhook.schema: %w", err)
 		}
 	}
-	r.limiter = l.limiter(p)
-	l.attach(r)
-	return r, nil
+	return nil
 }
 
 // placeholder returns a route for a program that could not be linked and has no
@@ -117,12 +130,16 @@ func (l *linker) placeholder(p *program.Program, reason string) *route {
 }
 
 func bareRoute(p *program.Program) *route {
-	return &route{
-		key:     routeKey{namespace: p.Namespace, path: p.Webhook.Path},
-		program: p,
-		allow:   strings.Join(p.Webhook.Methods, ", "),
+	r := &route{program: p}
+	if p.Webhook != nil {
+		r.key = routeKey{namespace: p.Namespace, path: p.Webhook.Path}
+		r.allow = strings.Join(p.Webhook.Methods, ", ")
 	}
+	return r
 }
+
+// atPath tells whether the flow is called at a path: whether it has a webhook.
+func (r *route) atPath() bool { return r.key != routeKey{} }
 
 // attach gives the route its counters.
 func (l *linker) attach(r *route) {

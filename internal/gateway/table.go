@@ -145,7 +145,7 @@ func (t *table) put(e *entry, p *program.Program) {
 // hold answers for a flow that has no good revision, if its path is free.
 func (t *table) hold(e *entry, p *program.Program, reason string) {
 	r := t.linker.placeholder(p, reason)
-	if owner, taken := t.owners[r.key]; taken && owner != e.key {
+	if owner, taken := t.owner(r); taken && owner != e.key {
 		t.linker.release(r)
 		return
 	}
@@ -155,7 +155,7 @@ func (t *table) hold(e *entry, p *program.Program, reason string) {
 // place serves r at its path, unless another flow serves there: whoever came
 // first keeps a path as long as it wants it.
 func (t *table) place(e *entry, r *route) {
-	if key, taken := t.owners[r.key]; taken && key != e.key {
+	if key, taken := t.owner(r); taken && key != e.key {
 		owner := t.entries[key]
 		if owner.waiting == nil && !owner.isPlaceholder() {
 			e.waiting = r
@@ -170,23 +170,34 @@ func (t *table) place(e *entry, r *route) {
 	t.serve(e, r)
 }
 
+// owner returns the flow that serves at the path of r, if r has one.
+func (t *table) owner(r *route) (program.Key, bool) {
+	if !r.atPath() {
+		return program.Key{}, false
+	}
+	key, taken := t.owners[r.key]
+	return key, taken
+}
+
 // isPlaceholder tells whether the flow has nothing that could serve.
 func (e *entry) isPlaceholder() bool {
 	return e.serving != nil && e.serving.flow == nil && e.serving.program.Unavailable == ""
 }
 
-// serve puts r into the next snapshot.
+// serve puts r into the next snapshot, where a flow that is at no path is not.
 func (t *table) serve(e *entry, r *route) {
 	old := e.serving
 	e.serving = r
-	t.owners[r.key] = e.key
-	t.changes[r.key] = r
+	if r.atPath() {
+		t.owners[r.key] = e.key
+		t.changes[r.key] = r
+	}
 	if old == nil {
 		return
 	}
 	t.linker.release(old)
 	if old.key != r.key {
-		t.free(old.key)
+		t.free(old)
 	}
 }
 
@@ -196,9 +207,13 @@ func (t *table) vacate(e *entry) {
 	e.serving = nil
 }
 
-// free gives a path up, to the flow that has waited longest for it if there is
-// one.
-func (t *table) free(key routeKey) {
+// free gives the path of a route up, to the flow that has waited longest for it
+// if there is one.
+func (t *table) free(old *route) {
+	if !old.atPath() {
+		return
+	}
+	key := old.key
 	delete(t.owners, key)
 	t.changes[key] = nil
 	var next *entry
@@ -235,7 +250,7 @@ func (t *table) remove(key program.Key) {
 	t.stopWaiting(e)
 	if e.serving != nil {
 		t.linker.release(e.serving)
-		t.free(e.serving.key)
+		t.free(e.serving)
 	}
 	t.linker.reports.forgetFlow(key)
 	t.linker.metrics.forget(key)

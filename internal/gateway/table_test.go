@@ -156,6 +156,51 @@ func TestPlaceholderGivesWay(t *testing.T) {
 	g.Expect(b.refused).To(BeEmpty())
 }
 
+// scheduled makes a program that nobody calls.
+func scheduled(p *program.Program) {
+	p.Webhook = nil
+	p.Schedule = &program.Schedule{Cron: "@daily", TimeZone: "Etc/UTC", Policy: program.PolicyForbid}
+	p.Retry = program.RunRetry{Attempts: 1, Initial: 1, Max: 1, Factor: 1}
+	p.Concurrency.Limit = 1
+	p.History = program.History{TTL: 1, Payloads: program.PayloadsNone}
+}
+
+// A flow without a webhook is at no path, is in nobody's way, and gives up the
+// path that it had.
+func TestFlowWithoutWebhook(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	b := newBoard(t)
+	put := func(name string, changes ...func(*program.Program)) {
+		b.revision++
+		b.queue.add(bus.Update{
+			Kind: bus.UpdateChange, Revision: b.revision, Key: key(name), Program: echoProgram(name, name, append(changes, scheduled)...),
+		})
+	}
+	put("first")
+	put("second")
+	put("third", broken)
+	g.Expect(b.apply()).To(BeFalse())
+	g.Expect(b.snapshot.lookup(routeKey{})).To(BeNil())
+	g.Expect(b.entries[key("first")].serving.flow).NotTo(BeNil())
+	g.Expect(b.entries[key("second")].serving.flow).NotTo(BeNil())
+	g.Expect(b.refused).To(HaveLen(1))
+	g.Expect(b.refused).To(HaveKey("pets/third"))
+
+	b.put("first", "p")
+	b.put("second", "p")
+	b.apply()
+	g.Expect(b.at("p")).To(Equal("first"))
+	put("first")
+	b.apply()
+	g.Expect(b.at("p")).To(Equal("second"))
+	b.delete("first")
+	put("second")
+	b.apply()
+	g.Expect(b.at("p")).To(BeEmpty())
+	g.Expect(b.owners).To(BeEmpty())
+}
+
 // A program that cannot be read is refused; going back to the one before is not
 // taken for no change.
 func TestUnreadableProgram(t *testing.T) {

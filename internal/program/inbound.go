@@ -26,5 +26,8 @@ func (w *Webhook) validateGates() error {
 	if l := w.RateLimit; l != nil && (l.Requests < 1 || l.Per <= 0 || l.Burst < 1) {
 		return errors.New("webhook has a rate limit that lets nobody in")
 	}
+	if d := w.Deduplicate; d != nil && (d.Key == "" || d.Window <= 0) {
+		return errors.New("webhook has a deduplication that remembers nothing")
+	}
 	return nil
 }

@@ -36,7 +36,11 @@ type Program struct {
 	// was asked for. The value is the reason for the log.
 	Unavailable string `json:"unavailable,omitempty"`
 
-	Webhook *Webhook `json:"webhook,omitempty"`
+	// Webhook, Schedule and Event start the Flow; at least one is set. A Flow
+	// without a webhook has no route.
+	Webhook  *Webhook      `json:"webhook,omitempty"`
+	Schedule *Schedule     `json:"schedule,omitempty"`
+	Event    *EventTrigger `json:"event,omitempty"`
 
 	// Credentials that the Flow uses, by "namespace/name".
 	Credentials map[string]Credential `json:"credentials,omitempty"`
@@ -44,6 +48,16 @@ type Program struct {
 	Values   []Value  `json:"values,omitempty"`
 	Steps    []Step   `json:"steps,omitempty"`
 	Response Response `json:"response"`
+
+	// Retry, Concurrency and History are those of runs that no caller waits for.
+	// They are set for every Flow that can have such runs.
+	Retry       RunRetry    `json:"retry,omitzero"`
+	Concurrency Concurrency `json:"concurrency,omitzero"`
+	History     History     `json:"history,omitzero"`
+
+	// CacheAPI are the Credentials of which any may read the cache over HTTP:
+	// keys of Credentials. Without any, nobody may.
+	CacheAPI []string `json:"cacheAPI,omitempty"`
 
 	// Secrets holds the material behind every auth.SecretID of the program.
 	Secrets auth.Keyring `json:"-"`
@@ -72,6 +86,8 @@ type Webhook struct {
 	RateLimit *RateLimit `json:"rateLimit,omitempty"`
 	// Filter is a condition; a request that breaks it starts no run.
 	Filter string `json:"filter,omitempty"`
+	// Deduplicate is nil for a Flow that runs for every request.
+	Deduplicate *Deduplicate `json:"deduplicate,omitempty"`
 }
 
 // Credential is the compiled form of a Credential as one Flow uses it.
@@ -90,7 +106,7 @@ type Value struct {
 	Secret auth.SecretID `json:"secret,omitempty"`
 }
 
-// Step is one action. Exactly one of HTTP, Set and Fail is set.
+// Step is one action. Exactly one of HTTP, Set, Cache, Emit, Call and Fail is set.
 type Step struct {
 	Name string `json:"name"`
 	// If is a condition template; a step whose condition is false is skipped.
@@ -103,12 +119,15 @@ type Step struct {
 	HTTP *HTTP `json:"http,omitempty"`
 	// Set is a JSON object whose strings are templates; it becomes the step's
 	// output.
-	Set  json.RawMessage `json:"set,omitempty"`
-	Fail *Fail           `json:"fail,omitempty"`
+	Set   json.RawMessage `json:"set,omitempty"`
+	Cache *CacheStep      `json:"cache,omitempty"`
+	Emit  *Emit           `json:"emit,omitempty"`
+	Call  *Call           `json:"call,omitempty"`
+	Fail  *Fail           `json:"fail,omitempty"`
 
-	// Timeout of one attempt; always greater than zero for HTTP.
+	// Timeout of one attempt; greater than zero for every action but Set and Fail.
 	Timeout Duration `json:"timeout,omitzero"`
-	// Retry is nil for a step that is tried once. Only HTTP has it.
+	// Retry is nil for a step that is tried once. Set and Fail never have it.
 	Retry *Retry `json:"retry,omitempty"`
 	// Continue goes on with the next step when this one has failed.
 	Continue bool `json:"continue,omitempty"`
@@ -186,6 +205,8 @@ type HTTP struct {
 	// Expect is a condition over the response; a call whose answer breaks it
 	// has failed.
 	Expect string `json:"expect"`
+	// Paginate is nil for a call whose answer is the whole of it.
+	Paginate *Paginate `json:"paginate,omitempty"`
 }
 
 // Part of a multipart/form-data body (RFC 7578).
@@ -231,36 +252,6 @@ type Fail struct {
 	Status int `json:"status"`
 	// Message is a template.
 	Message string `json:"message"`
-}
-
-// Response is how a synchronous caller is answered.
-type Response struct {
-	// Timeout of the run while the caller waits.
-	Timeout Duration `json:"timeout"`
-	// Status of a run that succeeded.
-	Status  int             `json:"status"`
-	Headers []NamedTemplate `json:"headers,omitempty"`
-	// JSON, Form, XML and Text are the body, as in HTTP. Without any, the answer
-	// has no body.
-	JSON json.RawMessage `json:"json,omitempty"`
-	Form []NamedTemplate `json:"form,omitzero"`
-	XML  json.RawMessage `json:"xml,omitempty"`
-	Text string          `json:"text,omitempty"`
-	// OnFailure are the rules for a run that failed; the first match wins.
-	OnFailure []FailureRule `json:"onFailure,omitempty"`
-}
-
-// FailureRule answers the failures of the named classes.
-type FailureRule struct {
-	// Classes that the rule answers; empty answers every class.
-	Classes []Class         `json:"classes,omitempty"`
-	Status  int             `json:"status"`
-	Headers []NamedTemplate `json:"headers,omitempty"`
-	// JSON, Form, XML and Text are the body, as in Response.
-	JSON json.RawMessage `json:"json,omitempty"`
-	Form []NamedTemplate `json:"form,omitzero"`
-	XML  json.RawMessage `json:"xml,omitempty"`
-	Text string          `json:"text,omitempty"`
 }
 
 // Class says what kind of thing made a run fail.

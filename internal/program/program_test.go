@@ -32,8 +32,11 @@ func full() *program.Program {
 			Parameters:   []program.Parameter{{Name: "since", In: program.InQuery, Default: new("")}, {Name: "X-A", In: program.InHeader, Required: true}},
 			Schema:       json.RawMessage(`{"type":"object"}`),
 			AllowedCIDRs: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}, Filter: "${request.body.go}",
-			RateLimit: &program.RateLimit{Requests: 1, Per: program.Duration(time.Second), Burst: 2, Key: "${request.ip}"},
+			RateLimit:   &program.RateLimit{Requests: 1, Per: program.Duration(time.Second), Burst: 2, Key: "${request.ip}"},
+			Deduplicate: &program.Deduplicate{Key: "${request.body.id}", Window: program.Duration(time.Minute)},
 		},
+		Schedule: &program.Schedule{Cron: "*/5 * * * *", TimeZone: "Europe/London", Policy: program.PolicyForbid},
+		Event:    &program.EventTrigger{Flow: "orders", Types: []string{"order.created"}},
 		Credentials: map[string]program.Credential{
 			"pets/anyone":  {Spec: auth.Spec{None: &auth.None{}}},
 			"pets/partner": {Spec: auth.Spec{Basic: &auth.Basic{Username: "pets/partner/username", Password: "pets/partner/password"}}},
@@ -58,9 +61,27 @@ func full() *program.Program {
 				},
 			},
 			{Name: "compute", Set: json.RawMessage(`{"x":"${steps.call.body}"}`)},
+			{
+				Name: "pages", Timeout: program.Duration(time.Second),
+				HTTP: &program.HTTP{
+					Method: "GET", URL: "https://petstore.example.com", Parse: program.ParseAuto, Expect: "${true}",
+					Paginate: &program.Paginate{Next: "${response.body.next}", Items: "${response.body.items}", MaxPages: 9},
+				},
+			},
+			{
+				Name: "keep", Timeout: program.Duration(time.Second), Retry: &program.Retry{Attempts: 2, Initial: 1, Max: 1, Factor: 1},
+				Cache: &program.CacheStep{Put: &program.CachePut{Key: "${run.id}", Value: json.RawMessage(`{"a":"${event.data}"}`), TTL: program.Duration(time.Hour)}},
+			},
+			{Name: "forget", Timeout: program.Duration(time.Second), Cache: &program.CacheStep{Delete: &program.CacheDelete{Key: "a"}}},
+			{
+				Name: "tell", Timeout: program.Duration(time.Second),
+				Emit: &program.Emit{Type: "pet.created", Resource: "${run.id}", Data: json.RawMessage(`[1]`)},
+			},
+			{Name: "ask", Timeout: program.Duration(time.Second), Call: &program.Call{Flow: "other", Input: json.RawMessage(`{"a":1}`)}},
 			{Name: "stop", Fail: &program.Fail{Class: program.ClassRaised, Status: 422, Message: "no"}},
 		},
 		Response: program.Response{
+			Mode:    program.ModeAsync,
 			Timeout: program.Duration(time.Minute), Status: 201, JSON: json.RawMessage(`"${steps.call.body.id}"`),
 			Headers: []program.NamedTemplate{{Name: "Location", Value: "/x"}},
 			OnFailure: []program.FailureRule{{
@@ -68,6 +89,12 @@ func full() *program.Program {
 				Headers: []program.NamedTemplate{{Name: "Retry-After", Value: "5"}},
 			}},
 		},
+		Retry:       program.RunRetry{Attempts: 8, Initial: program.Duration(5 * time.Second), Max: program.Duration(10 * time.Minute), Factor: 2},
+		Concurrency: program.Concurrency{Limit: 16, Key: "${request.body.id}"},
+		History: program.History{
+			Limit: 100, TTL: program.Duration(168 * time.Hour), Payloads: program.PayloadsFailed, Redact: []string{"request.body.card"},
+		},
+		CacheAPI: []string{"pets/partner"},
 		Secrets: auth.Keyring{
 			"pets/partner/username": auth.NewSecret([]byte("acme")),
 			"pets/partner/password": auth.NewSecret([]byte(canary + "-password")),
@@ -199,9 +226,39 @@ func TestValidate(t *testing.T) {
 		edit func(p *program.Program)
 		want string
 	}{
-		"in order":               {func(*program.Program) {}, ""},
-		"no namespace":           {func(p *program.Program) { p.Namespace = "" }, "no namespace or name"},
-		"no trigger":             {func(p *program.Program) { p.Webhook = nil }, "no trigger"},
+		"in order":     {func(*program.Program) {}, ""},
+		"no namespace": {func(p *program.Program) { p.Namespace = "" }, "no namespace or name"},
+		"no trigger": {
+			func(p *program.Program) { p.Webhook, p.Schedule, p.Event = nil, nil, nil }, "no trigger",
+		},
+		"schedule alone": {func(p *program.Program) { p.Webhook, p.Event = nil, nil }, ""},
+		"event alone":    {func(p *program.Program) { p.Webhook, p.Schedule = nil, nil }, ""},
+		"sync alone": {
+			func(p *program.Program) {
+				p.Schedule, p.Event, p.Response.Mode = nil, nil, program.ModeSync
+				p.Retry, p.Concurrency, p.History = program.RunRetry{}, program.Concurrency{}, program.History{}
+			}, "",
+		},
+		"never":                  {func(p *program.Program) { p.Schedule.Cron = "" }, "no times"},
+		"somewhere":              {func(p *program.Program) { p.Schedule.TimeZone = "Local" }, "no time zone"},
+		"no policy":              {func(p *program.Program) { p.Schedule.Policy = "Never" }, "no concurrency policy"},
+		"events of nobody":       {func(p *program.Program) { p.Event.Flow = "" }, "names no flow"},
+		"no mode":                {func(p *program.Program) { p.Response.Mode = "Later" }, `mode "Later"`},
+		"durable without retry":  {func(p *program.Program) { p.Retry = program.RunRetry{} }, "how they are retried"},
+		"retry out of bounds":    {func(p *program.Program) { p.Retry.Max = 1 }, "retry is out of bounds"},
+		"no run starts":          {func(p *program.Program) { p.Concurrency.Limit = 0 }, "lets no run start"},
+		"history without end":    {func(p *program.Program) { p.History.TTL = 0 }, "history is out of bounds"},
+		"history of some":        {func(p *program.Program) { p.History.Payloads = "Some" }, "which payloads"},
+		"reader unknown":         {func(p *program.Program) { p.CacheAPI[0] = "pets/other" }, "cacheAPI credential pets/other"},
+		"deduplicate nothing":    {func(p *program.Program) { p.Webhook.Deduplicate.Window = 0 }, "remembers nothing"},
+		"cache does nothing":     {func(p *program.Program) { p.Steps[3].Cache.Put = nil }, "put and delete"},
+		"cache without a value":  {func(p *program.Program) { p.Steps[3].Cache.Put.Value = nil }, "cache.put"},
+		"cache without a key":    {func(p *program.Program) { p.Steps[4].Cache.Delete.Key = "" }, "cache.delete"},
+		"event without a type":   {func(p *program.Program) { p.Steps[5].Emit.Type = "" }, "without a type"},
+		"call of no flow":        {func(p *program.Program) { p.Steps[6].Call.Flow = "" }, "no flow"},
+		"call that may not end":  {func(p *program.Program) { p.Steps[6].Timeout = 0 }, "without a timeout"},
+		"no pages":               {func(p *program.Program) { p.Steps[2].HTTP.Paginate.MaxPages = 0 }, "paginate"},
+		"retry of what is sure":  {func(p *program.Program) { p.Steps[1].Retry = p.Steps[3].Retry }, "retry without a call"},
 		"no path":                {func(p *program.Program) { p.Webhook.Path = "" }, "not canonical"},
 		"leading slash":          {func(p *program.Program) { p.Webhook.Path = "/pets" }, "not canonical"},
 		"path parameter unnamed": {func(p *program.Program) { p.Webhook.PathParameters = nil }, "1 parameters, 0 have names"},
@@ -267,11 +324,12 @@ func TestScope(t *testing.T) {
 	body, err := expr.TypeOfSample([]byte(`{"petname": "Gromit"}`))
 	NewWithT(t).Expect(err).NotTo(HaveOccurred())
 	base := program.Scope{
-		Body: body, Values: []string{"user"},
+		Request: true, Body: body, Values: []string{"user"},
 		Steps: []program.StepScope{{Name: "one"}, {Name: "two", Output: expr.Object(map[string]*expr.Type{"total": expr.Int})}},
 	}
-	response, failure := base, base
+	response, failure, event := base, base, base
 	response.Response, failure.Error = true, true
+	event.Request, event.Event, event.Cache = false, true, true
 	tests := []struct {
 		name    string
 		scope   program.Scope
@@ -288,12 +346,20 @@ func TestScope(t *testing.T) {
 			},
 			[]string{
 				"request.body.petnmae", "request.header", "values.other", "steps.three", "steps.two.output.totl",
-				"response.status", "error.message", "item", "secrets",
+				"response.status", "error.message", "item", "secrets", "event", "cache",
 			},
 		},
 		{"expect", response, []string{"response.status == 200 && size(response.rawBody) > 0 && response.body.any"}, []string{"error.message", "response.code"}},
 		{"onFailure", failure, []string{"error.step + error.class + error.message", "error.status"}, []string{"response.status", "error.cause"}},
-		{"nothing known", program.Scope{}, []string{"request.body.anything.at.all"}, []string{"steps.one", "values.user"}},
+		{
+			"event", event,
+			[]string{
+				"event.id + event.source + event.type + event.subject + event.datacontenttype", "event.time < run.startedAt",
+				"event.data.any[0]", "has(event.data) ? event.data : null", "event.?data.?any.orValue(1)", "cache.get(event.data.id).any",
+			},
+			[]string{"request.body", "event.kind", "cache", "cache.put(1)"},
+		},
+		{"nothing known", program.Scope{Request: true}, []string{"request.body.anything.at.all"}, []string{"steps.one", "values.user"}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

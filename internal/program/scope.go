@@ -15,17 +15,29 @@ const (
 	VarError    = "error"
 	VarItem     = "item"
 	VarIndex    = "index"
+	VarEvent    = "event"
+	VarCache    = "cache"
 )
 
 // VariableNames returns every variable that exists anywhere in a Flow: what an
 // environment without types has to declare.
 func VariableNames() []string {
-	return []string{VarError, VarIndex, VarItem, VarRequest, VarResponse, VarRun, VarSteps, VarValues}
+	return []string{
+		VarCache, VarError, VarEvent, VarIndex, VarItem, VarRequest, VarResponse, VarRun, VarSteps, VarValues,
+	}
 }
 
 // Scope describes one place of a Flow at which expressions stand: which
 // variables they see there, and what is known of their types.
 type Scope struct {
+	// Request is true where `request` exists: in a Flow with a webhook. It is
+	// empty in runs that something else started.
+	Request bool
+	// Event is true where `event` exists: in a Flow with an event trigger. It is
+	// empty in runs that something else started.
+	Event bool
+	// Cache is true where `cache` exists: from the filter of a webhook on.
+	Cache bool
 	// Body is the type of request.body; nil when nothing is known.
 	Body *expr.Type
 	// Values are the names declared under spec.values.
@@ -52,7 +64,6 @@ type StepScope struct {
 // Variables returns the variables of the scope with their types.
 func (s Scope) Variables() map[string]*expr.Type {
 	vars := map[string]*expr.Type{
-		VarRequest: requestType(orDyn(s.Body)),
 		VarRun: expr.Object(map[string]*expr.Type{
 			"id":        expr.String,
 			"attempt":   expr.Int,
@@ -62,6 +73,15 @@ func (s Scope) Variables() map[string]*expr.Type {
 		}),
 		VarValues: valuesType(s.Values),
 		VarSteps:  stepsType(s.Steps),
+	}
+	if s.Request {
+		vars[VarRequest] = requestType(orDyn(s.Body))
+	}
+	if s.Event {
+		vars[VarEvent] = eventType()
+	}
+	if s.Cache {
+		vars[VarCache] = expr.Store
 	}
 	if s.Response {
 		vars[VarResponse] = expr.Object(map[string]*expr.Type{
@@ -99,6 +119,20 @@ func requestType(body *expr.Type) *expr.Type {
 			"subject":    expr.String,
 			"claims":     expr.MapOf(expr.Dyn),
 		}),
+	})
+}
+
+// eventType is the context attributes of CloudEvents 1.0, and the data. A
+// subject and data are not part of every event.
+func eventType() *expr.Type {
+	return expr.Object(map[string]*expr.Type{
+		"id":              expr.String,
+		"source":          expr.String,
+		"type":            expr.String,
+		"subject":         expr.String,
+		"time":            expr.Timestamp,
+		"datacontenttype": expr.String,
+		"data":            expr.Dyn,
 	})
 }
 

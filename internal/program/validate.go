@@ -18,14 +18,14 @@ func (p *Program) Validate() error {
 	if p.Namespace == "" || p.Name == "" {
 		return errors.New("program has no namespace or name")
 	}
-	if p.Webhook == nil {
-		return fmt.Errorf("program %s has no trigger", p.Key)
-	}
-	if err := p.validateWebhook(); err != nil {
+	if err := p.validateTriggers(); err != nil {
 		return fmt.Errorf("program %s: %w", p.Key, err)
 	}
 	if p.Unavailable != "" {
 		return nil
+	}
+	if err := p.validateRuns(); err != nil {
+		return fmt.Errorf("program %s: %w", p.Key, err)
 	}
 	for ref, c := range p.Credentials {
 		if err := c.Validate(p.Secrets); err != nil {
@@ -60,15 +60,30 @@ func (p *Program) validateWebhook() error {
 		return nil
 	case len(w.Credentials) == 0:
 		return errors.New("webhook has no credential")
-	case p.Response.Timeout <= 0:
-		return errors.New("response has no timeout")
 	}
-	for _, ref := range w.Credentials {
+	return p.validateCallers("webhook", w.Credentials)
+}
+
+func (p *Program) validateCallers(what string, refs []string) error {
+	for _, ref := range refs {
 		if _, ok := p.Credentials[ref]; !ok {
-			return fmt.Errorf("webhook credential %s is not part of the program", ref)
+			return fmt.Errorf("%s credential %s is not part of the program", what, ref)
 		}
 	}
 	return nil
+}
+
+func (p *Program) validateRuns() error {
+	switch {
+	case p.Response.Timeout <= 0:
+		return errors.New("response has no timeout")
+	case p.Response.Mode != "" && p.Response.Mode != ModeSync && p.Response.Mode != ModeAsync:
+		return fmt.Errorf("response has the mode %q", p.Response.Mode)
+	}
+	if err := p.validateDurable(); err != nil {
+		return err
+	}
+	return p.validateCallers("cacheAPI", p.CacheAPI)
 }
 
 func (p *Program) validateSteps() error {
@@ -87,14 +102,8 @@ func (p *Program) validateSteps() error {
 }
 
 func (p *Program) validateStep(s *Step) error {
-	actions := 0
-	for _, present := range []bool{s.HTTP != nil, s.Set != nil, s.Fail != nil} {
-		if present {
-			actions++
-		}
-	}
-	if actions != 1 {
-		return fmt.Errorf("%d actions, want one", actions)
+	if err := s.validateAction(); err != nil {
+		return err
 	}
 	if err := s.validateRetry(); err != nil {
 		return err
@@ -102,16 +111,11 @@ func (p *Program) validateStep(s *Step) error {
 	if s.ForEach != nil && (s.ForEach.Items == "" || s.ForEach.Concurrency < 1) {
 		return errors.New("forEach is out of bounds")
 	}
-	if s.HTTP == nil {
+	if s.HTTP == nil || s.HTTP.Credential == "" {
 		return nil
 	}
-	if s.Timeout <= 0 {
-		return errors.New("call without a timeout")
-	}
-	if ref := s.HTTP.Credential; ref != "" {
-		if _, ok := p.Credentials[ref]; !ok {
-			return fmt.Errorf("credential %s is not part of the program", ref)
-		}
+	if _, ok := p.Credentials[s.HTTP.Credential]; !ok {
+		return fmt.Errorf("credential %s is not part of the program", s.HTTP.Credential)
 	}
 	return nil
 }
@@ -120,7 +124,7 @@ func (s *Step) validateRetry() error {
 	switch r := s.Retry; {
 	case r == nil:
 		return nil
-	case s.HTTP == nil:
+	case s.Set != nil || s.Fail != nil:
 		return errors.New("retry without a call")
 	case r.Attempts < 1, r.Factor < 1, r.Initial <= 0, r.Max < r.Initial:
 		return errors.New("retry is out of bounds")

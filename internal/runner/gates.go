@@ -21,6 +21,9 @@ type gates struct {
 
 func (l *linker) gates(w *program.Webhook) (gates, error) {
 	var out gates
+	if w == nil {
+		return out, nil
+	}
 	var err error
 	if w.Filter != "" {
 		if out.filter, err = l.env.Condition(w.Filter); err != nil {

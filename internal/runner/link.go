@@ -127,8 +127,10 @@ func (l *linker) step(s *program.Step) (step, error) {
 		out.action, err = l.call(field+".http", s.Name, s.HTTP)
 	case s.Set != nil:
 		out.action, err = l.set(field+".set", s.Set)
-	default:
+	case s.Fail != nil:
 		out.action, err = l.fail(field+".fail", s.Fail)
+	default:
+		err = fmt.Errorf("%s: this gateway does not know its action", field)
 	}
 	return out, err
 }

@@ -374,6 +374,9 @@ type hiddenSecrets struct {
 
 func newHiddenSecrets(p *program.Program) hiddenSecrets {
 	h := hiddenSecrets{header: map[string]bool{}, query: map[string]bool{}}
+	if p.Webhook == nil {
+		return h
+	}
 	for _, ref := range p.Webhook.Credentials {
 		in, name := p.Credentials[ref].Carrier()
 		if in == auth.InHeader {
