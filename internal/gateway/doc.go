@@ -11,7 +11,8 @@
 // and its answer is written. Rate limits are those of one replica: a fleet lets
 // in as many times the requests as it has replicas. All of that touches memory and the flow's
 // upstreams only: the route comes from an immutable snapshot behind an atomic
-// pointer, and what is counted goes into atomic counters.
+// pointer, and what is counted goes into atomic counters. A caller may lower the
+// time of its run with a preference (RFC 7240), never raise it.
 //
 // # The way of a program
 //

@@ -130,6 +130,8 @@ func (h *handler) writeProblem(x *exchange, p *problem) {
 // run runs the flow and answers with what came of it.
 func (h *handler) run(ctx context.Context, x *exchange, request *runner.Request) {
 	h.extendDeadline(x)
+	ctx, cancel := h.hurry(ctx, x)
+	defer cancel()
 	x.route.stats.begin()
 	result := x.route.flow.Run(ctx, request)
 	x.route.stats.end(result)
@@ -148,6 +150,17 @@ func (h *handler) run(ctx context.Context, x *exchange, request *runner.Request)
 	default:
 		h.writeProblem(x, &problemInternal)
 	}
+}
+
+// hurry ends the run when its caller does not want to wait any longer, counted
+// from when the request came in (RFC 7240 section 4.3).
+func (h *handler) hurry(ctx context.Context, x *exchange) (context.Context, context.CancelFunc) {
+	limit, applied := preferredTime(x.r.Header, time.Duration(x.route.program.Response.Timeout))
+	if applied == "" {
+		return ctx, func() {}
+	}
+	x.w.Header().Set(headerPreferenceApplied, applied)
+	return context.WithTimeout(ctx, limit-h.clock.Since(x.started))
 }
 
 // extendDeadline gives the run its time, and the caller its own to take the
