@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	. "github.com/onsi/gomega"
+
+	"github.com/headgate-io/headgate/internal/bus"
 )
 
 func TestParse(t *testing.T) {
@@ -23,6 +25,7 @@ func TestParse(t *testing.T) {
 	g.Expect(o.BusHosts).To(Equal([]string{"a", "b"}))
 	g.Expect(o.BusURL).To(Equal("tls://headgate-gateway-bus:4222"))
 	g.Expect(o.BusSecret).To(Equal("headgate-bus"))
+	g.Expect(o.StoreSize).To(Equal(bus.DefaultStoreSize))
 	g.Expect(o.LeaderElection).To(BeTrue())
 	g.Expect(o.MetricsAddress).To(BeEmpty())
 	g.Expect(o.HealthAddress).To(Equal(":8081"))
@@ -63,6 +66,7 @@ current-context: c
 		"public URL":    {"--public-url=ftp://example.com", "public URL"},
 		"query in URL":  {"--public-url=https://example.com?x=1", "public URL"},
 		"no hosts":      {"--bus-dns-names=", "at least one host name"},
+		"small store":   {"--store-max-size=1000", "store limit"},
 		"no bus Secret": {"--bus-secret=", "the bus needs"},
 	} {
 		t.Run(name, func(t *testing.T) {

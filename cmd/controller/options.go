@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/headgate-io/headgate/internal/bus"
 	"github.com/headgate-io/headgate/internal/controller"
 )
 
@@ -37,6 +38,8 @@ func parse(args []string, out io.Writer) (options, error) {
 	fs.StringVar(&o.BusSecret, "bus-secret", "headgate-bus", "Secret with the keys of the bus; made when it is missing")
 	fs.StringSliceVar(&o.BusHosts, "bus-dns-names", []string{"headgate-gateway-bus"},
 		"DNS names and addresses of the bus, for its certificate")
+	fs.Int64Var(&o.StoreSize, "store-max-size", bus.DefaultStoreSize,
+		"bytes that the streams and buckets of the bus share; at most the gateways' --store-max-size, or what the external bus grants")
 	fs.StringVar(&o.Namespace, "namespace", "", "the controller's own namespace (default: POD_NAMESPACE, or that of the pod)")
 	fs.BoolVar(&o.LeaderElection, "leader-elect", true, "let one of several replicas work; off, there must be only one")
 	fs.StringVar(&o.MetricsAddress, "metrics-address", ":8080", "where to serve /metrics; empty: nowhere")

@@ -52,35 +52,14 @@ func (c *Client) remove(ctx context.Context, bucket, key string) error {
 
 // get reads a value and its revision; ErrNotFound when there is none.
 func (c *Client) get(ctx context.Context, bucket, key string) ([]byte, uint64, error) {
-	if err := c.usable(); err != nil {
-		return nil, 0, err
-	}
-	stream, err := c.stream(ctx, bucket)
+	msg, err := c.lastMessage(ctx, streamName(bucket), subjectPrefix(bucket)+key)
 	if err != nil {
 		return nil, 0, err
-	}
-	msg, err := stream.GetLastMsgForSubject(ctx, subjectPrefix(bucket)+key)
-	if err != nil {
-		return nil, 0, translate(err)
 	}
 	if isMarker(msg.Header) {
 		return nil, 0, ErrNotFound
 	}
 	return msg.Data, msg.Sequence, nil
-}
-
-// stream returns the handle of a bucket. Handles hold the bucket's name and
-// configuration only, so one is as good after the bucket was made anew.
-func (c *Client) stream(ctx context.Context, bucket string) (jetstream.Stream, error) {
-	if s, ok := c.streams.Load(bucket); ok {
-		return s.(jetstream.Stream), nil //nolint:forcetypeassert // Only stored below.
-	}
-	s, err := c.js.Stream(ctx, streamName(bucket))
-	if err != nil {
-		return nil, translate(err)
-	}
-	c.streams.Store(bucket, s)
-	return s, nil
 }
 
 // isMarker tells whether a message stands for a deleted or expired value.

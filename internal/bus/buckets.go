@@ -18,9 +18,13 @@ const (
 	bucketPrograms = "programs"
 	bucketGateways = "gateways"
 	bucketReports  = "reports"
+	bucketCache    = "cache"
+	bucketSeen     = "seen"
+	bucketLeases   = "leases"
+	bucketTicks    = "ticks"
 )
 
-// buckets lists all of them.
+// buckets lists those that a gateway cannot work without.
 var buckets = []string{bucketPrograms, bucketGateways, bucketReports}
 
 const (
@@ -31,17 +35,13 @@ const (
 	maxHeartbeatSize = 256 << 10
 	maxReportSize    = 64 << 10
 
-	// Reserved sizes of the buckets, bytes. JetStream keeps their sum free.
-	defaultProgramsBytes = 256 << 20
-	gatewaysBytes        = 64 << 20
-	reportsBytes         = 64 << 20
-	minStore             = defaultProgramsBytes + gatewaysBytes + reportsBytes
-
 	// markerTTL is how long the bucket remembers that a key was deleted. A
 	// watcher that was away for longer than half of it reads everything again.
 	markerTTL = 24 * time.Hour
-	// heartbeatMarkerTTL is the same for expired heartbeats.
+	// heartbeatMarkerTTL is the same for expired heartbeats, leaseMarkerTTL for
+	// leases.
 	heartbeatMarkerTTL = time.Minute
+	leaseMarkerTTL     = time.Minute
 
 	// duplicateWindow is for publishers that set a message id, which these do
 	// not; the shortest that is sure to be accepted.
@@ -50,8 +50,12 @@ const (
 
 // BucketOptions configure EnsureBuckets. The zero value is usable.
 type BucketOptions struct {
-	// Replicas of each bucket, in a clustered server. Default 1.
+	// Replicas of each stream and bucket, in a clustered server. Default 1.
 	Replicas int
+	// StoreSize in bytes is what all streams and buckets together may fill; it
+	// must not be above the limit of the server's store. Default
+	// DefaultStoreSize.
+	StoreSize int64
 	// HeartbeatTTL is how long a heartbeat lives. Default HeartbeatTTL.
 	HeartbeatTTL time.Duration
 	// CheckInterval is how often MaintainBuckets looks whether all buckets
@@ -62,6 +66,9 @@ type BucketOptions struct {
 func (o BucketOptions) withDefaults() BucketOptions {
 	if o.Replicas == 0 {
 		o.Replicas = 1
+	}
+	if o.StoreSize == 0 {
+		o.StoreSize = DefaultStoreSize
 	}
 	if o.HeartbeatTTL == 0 {
 		o.HeartbeatTTL = HeartbeatTTL
@@ -81,30 +88,31 @@ func subjectPrefix(bucket string) string { return "$KV." + bucket + "." }
 // deletion from the markers alone; half of their life, because the clocks of
 // server and client differ.
 func resumeWindow(bucket string) time.Duration {
-	if bucket == bucketGateways {
+	switch bucket {
+	case bucketGateways:
 		return heartbeatMarkerTTL / 2
+	case bucketLeases:
+		return leaseMarkerTTL / 2
+	default:
+		return markerTTL / 2
 	}
-	return markerTTL / 2
 }
 
-// streamConfigs returns what the buckets must look like.
-func streamConfigs(o BucketOptions) []jetstream.StreamConfig {
+// bucketConfigs returns what the first buckets must look like.
+func bucketConfigs(o BucketOptions) []jetstream.StreamConfig {
 	programs := bucketConfig(bucketPrograms, o)
 	programs.Description = "Compiled programs of Headgate, sealed"
 	programs.MaxMsgSize = maxProgramSize
-	programs.MaxBytes = defaultProgramsBytes
 
 	gateways := bucketConfig(bucketGateways, o)
 	gateways.Description = "Heartbeats of Headgate's gateways"
 	gateways.MaxMsgSize = maxHeartbeatSize
-	gateways.MaxBytes = gatewaysBytes
 	gateways.MaxAge = o.HeartbeatTTL
 	gateways.SubjectDeleteMarkerTTL = heartbeatMarkerTTL
 
 	reports := bucketConfig(bucketReports, o)
 	reports.Description = "Counters and credential use from Headgate's gateways"
 	reports.MaxMsgSize = maxReportSize
-	reports.MaxBytes = reportsBytes
 	return []jetstream.StreamConfig{programs, gateways, reports}
 }
 
@@ -121,6 +129,7 @@ func bucketConfig(bucket string, o BucketOptions) jetstream.StreamConfig {
 		MaxMsgsPerSubject: 1,
 		MaxMsgs:           -1,
 		MaxConsumers:      -1,
+		MaxBytes:          share(streamName(bucket), o.StoreSize),
 		// A full bucket refuses writes instead of dropping somebody's program.
 		Discard:    jetstream.DiscardNew,
 		Duplicates: duplicateWindow,
@@ -131,26 +140,24 @@ func bucketConfig(bucket string, o BucketOptions) jetstream.StreamConfig {
 	}
 }
 
-// EnsureBuckets creates the buckets that are missing and updates the others to
-// o. Only the controller may.
+// EnsureBuckets creates the streams and buckets that are missing and updates the
+// others to o. Only the controller may. The first buckets come first: with a
+// server of an earlier version, or a store that is too small, the error is about
+// what durable runs need, and sync runs work.
 func (c *Client) EnsureBuckets(ctx context.Context, o BucketOptions) error {
-	if err := c.usable(); err != nil {
-		return fmt.Errorf("ensure buckets: %w", err)
+	o = o.withDefaults()
+	if err := c.ensure(ctx, bucketConfigs(o)); err != nil {
+		return err
 	}
-	for _, cfg := range streamConfigs(o.withDefaults()) {
-		if _, err := c.js.CreateOrUpdateStream(ctx, cfg); err != nil {
-			return fmt.Errorf("ensure bucket %s: %w", cfg.Name, translate(err))
-		}
-	}
-	return nil
+	return c.ensure(ctx, runConfigs(o))
 }
 
-// MaintainBuckets runs until ctx is done and keeps the buckets there: it calls
-// EnsureBuckets whenever the connection is made, and when a bucket has gone.
-// It calls onIncarnation with the incarnation of the programs bucket when it
-// first sees it and whenever it has changed; then the bucket is empty and the
-// controller must put every program again. It returns an error only when the
-// client is closed.
+// MaintainBuckets runs until ctx is done and keeps the streams and buckets
+// there: it calls EnsureBuckets whenever the connection is made, and when one
+// has gone. It calls onIncarnation with the incarnation of the programs bucket
+// when it first sees it and whenever it has changed; then the bucket is empty
+// and the controller must put every program again. It returns an error only when
+// the client is closed.
 func (c *Client) MaintainBuckets(ctx context.Context, o BucketOptions, onIncarnation func(incarnation string)) error {
 	o = o.withDefaults()
 	var known string
@@ -181,20 +188,22 @@ func (c *Client) MaintainBuckets(ctx context.Context, o BucketOptions, onIncarna
 }
 
 func (c *Client) maintainOnce(ctx context.Context, o BucketOptions) (string, error) {
-	if err := c.EnsureBuckets(ctx, o); err != nil {
+	if err := c.ensure(ctx, bucketConfigs(o)); err != nil {
 		return "", err
 	}
 	return c.incarnation(ctx, bucketPrograms)
 }
 
-// maintainWhile returns when the connection is another one, or the buckets are
-// not what they were.
+// maintainWhile keeps what durable runs need, and returns when the connection is
+// another one, or the first buckets are not what they were.
 func (c *Client) maintainWhile(ctx context.Context, epoch uint64, o BucketOptions, incarnation string) error {
 	session, cancel := c.untilDisconnected(ctx, epoch)
 	defer cancel()
 	ticker := time.NewTicker(o.CheckInterval)
 	defer ticker.Stop()
+	var runs runsMaintainer
 	for {
+		runs.look(session, c, o)
 		select {
 		case <-session.Done():
 			return ctx.Err()
@@ -210,12 +219,22 @@ func (c *Client) maintainWhile(ctx context.Context, epoch uint64, o BucketOption
 	}
 }
 
-// WaitBuckets returns nil once all buckets exist, or the error of ctx. A gateway
-// calls it before its first write.
+// WaitBuckets returns nil once the buckets of programs, heartbeats and reports
+// exist, or the error of ctx. A gateway calls it before its first write.
 func (c *Client) WaitBuckets(ctx context.Context) error {
+	return c.waitStreams(ctx, bucketStreams(buckets))
+}
+
+// WaitRunStreams returns nil once everything exists that durable runs need, or
+// the error of ctx. Under a controller of an earlier version that is never.
+func (c *Client) WaitRunStreams(ctx context.Context) error {
+	return c.waitStreams(ctx, allRunStreams())
+}
+
+func (c *Client) waitStreams(ctx context.Context, streams []string) error {
 	var wait backoff
 	for {
-		err := c.checkBuckets(ctx)
+		err := c.checkStreams(ctx, streams)
 		if err == nil {
 			return nil
 		}
@@ -228,25 +247,43 @@ func (c *Client) WaitBuckets(ctx context.Context) error {
 	}
 }
 
-func (c *Client) checkBuckets(ctx context.Context) error {
-	for _, b := range buckets {
-		if _, err := c.incarnation(ctx, b); err != nil {
+func (c *Client) checkStreams(ctx context.Context, streams []string) error {
+	for _, name := range streams {
+		if _, err := c.streamInfo(ctx, name); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// bucketStreams returns the names of the streams of buckets.
+func bucketStreams(buckets []string) []string {
+	streams := make([]string, len(buckets))
+	for i, b := range buckets {
+		streams[i] = streamName(b)
+	}
+	return streams
+}
+
 // incarnation asks the server for the incarnation of a bucket.
 func (c *Client) incarnation(ctx context.Context, bucket string) (string, error) {
-	if err := c.usable(); err != nil {
+	info, err := c.streamInfo(ctx, streamName(bucket))
+	if err != nil {
 		return "", err
 	}
-	stream, err := c.js.Stream(ctx, streamName(bucket))
-	if err != nil {
-		return "", fmt.Errorf("bucket %s: %w", bucket, translate(err))
+	return incarnationOf(info), nil
+}
+
+// streamInfo asks the server for the state of a stream.
+func (c *Client) streamInfo(ctx context.Context, name string) (*jetstream.StreamInfo, error) {
+	if err := c.usable(); err != nil {
+		return nil, err
 	}
-	return incarnationOf(stream.CachedInfo()), nil
+	stream, err := c.js.Stream(ctx, name)
+	if err != nil {
+		return nil, fmt.Errorf("stream %s: %w", name, translate(err))
+	}
+	return stream.CachedInfo(), nil
 }
 
 // incarnationOf is when the stream was created, in nanoseconds: the one thing

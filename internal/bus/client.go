@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -63,7 +64,14 @@ type Client struct {
 	clock  clock.PassiveClock
 	link   link
 	closed chan struct{}
-	// streams has the jetstream.Stream of each bucket that was looked up.
+	writes writeHealth
+	// queue, runs and behind write for all callers together; behind has the
+	// records that nobody waits for, and dropped counts those that were lost.
+	queue, runs, behind *writer
+	dropped             atomic.Int64
+	// leaseTTL is LeaseTTL; tests are in more of a hurry.
+	leaseTTL time.Duration
+	// streams has the jetstream.Stream of each one that was looked up.
 	streams sync.Map
 }
 
@@ -87,8 +95,11 @@ func Connect(ctx context.Context, o ClientOptions) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to the bus: %w", err)
 	}
-	c := &Client{sealer: sealer, log: o.Logger, clock: o.Clock, closed: make(chan struct{})}
+	c := &Client{sealer: sealer, log: o.Logger, clock: o.Clock, leaseTTL: LeaseTTL, closed: make(chan struct{})}
 	c.link.changed = make(chan struct{})
+	c.queue, c.runs = newWriter(c, streamQueue), newWriter(c, streamRuns)
+	c.behind = newWriter(c, streamRuns)
+	c.behind.maxCount, c.behind.maxBytes, c.behind.linger = maxBehind, maxBehindBytes, behindLinger
 	options, err := c.natsOptions(o)
 	if err != nil {
 		return nil, fmt.Errorf("connect to the bus: %w", err)
@@ -96,7 +107,8 @@ func Connect(ctx context.Context, o ClientOptions) (*Client, error) {
 	if c.nc, err = nats.Connect(o.URL, options...); err != nil {
 		return nil, fmt.Errorf("connect to the bus: %w", err)
 	}
-	if c.js, err = jetstream.New(c.nc, jetstream.WithDefaultTimeout(requestTimeout)); err != nil {
+	if c.js, err = jetstream.New(c.nc, jetstream.WithDefaultTimeout(requestTimeout),
+		jetstream.WithPublishAsyncMaxPending(4*maxBatch), jetstream.WithPublishAsyncTimeout(2*writeTimeout)); err != nil {
 		c.nc.Close()
 		return nil, fmt.Errorf("connect to the bus: %w", err)
 	}
@@ -167,6 +179,7 @@ func nkeyOption(role Role, m Material) (nats.Option, error) {
 }
 
 func (c *Client) onConnect(*nats.Conn) {
+	c.writes.reset()
 	c.link.set(true, nil)
 	c.log.Info("Connected to the bus")
 }

@@ -119,7 +119,7 @@ func TestMaintainBucketsMakesThemAndSaysWhenTheyWereLost(t *testing.T) {
 
 	// A bucket without incarnation that matters is made again in silence.
 	g.Expect(controller.js.DeleteStream(t.Context(), streamName(bucketReports))).To(Succeed())
-	eventually(t, func() bool { return controller.checkBuckets(t.Context()) == nil })
+	eventually(t, func() bool { return controller.checkStreams(t.Context(), bucketStreams(buckets)) == nil })
 
 	// The store is lost as a whole while the controller runs.
 	addr := s.Addr()

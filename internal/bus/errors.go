@@ -27,9 +27,15 @@ var (
 	ErrStoreKey = errors.New("store was encrypted with another key")
 	// ErrClosed is returned after Client.Close.
 	ErrClosed = errors.New("bus client is closed")
-	// ErrUnseal is returned for a stored program that was not sealed with this
-	// installation's key for this Flow: damaged, forged or moved.
-	ErrUnseal = errors.New("program cannot be unsealed")
+	// ErrUnseal is returned for a stored value that was not sealed with this
+	// installation's key for its place: damaged, forged or moved.
+	ErrUnseal = errors.New("stored value cannot be unsealed")
+	// ErrUnavailable is returned when the bus cannot take a write at this
+	// moment, or did not say whether it did. The write may have happened.
+	ErrUnavailable = errors.New("bus cannot store at this moment")
+	// ErrFull is returned when there is no room for a write. Nothing was
+	// written.
+	ErrFull = errors.New("no room on the bus")
 )
 
 // translate maps the client library's errors to the ones above, keeping the

@@ -4,6 +4,8 @@
 package bus
 
 import (
+	"strings"
+
 	"github.com/nats-io/nats-server/v2/server"
 )
 
@@ -11,9 +13,10 @@ import (
 type Role string
 
 const (
-	// RoleController may do everything with the buckets.
+	// RoleController may do everything with the streams and buckets.
 	RoleController Role = "controller"
-	// RoleGateway reads programs and writes heartbeats and reports.
+	// RoleGateway reads programs, writes heartbeats and reports, and does
+	// everything with runs but make and remove their streams.
 	RoleGateway Role = "gateway"
 )
 
@@ -26,40 +29,52 @@ const jsAPI = "$JS.API."
 // users returns the users of the embedded server. What is not listed is denied.
 func users(m Material) []*server.NkeyUser {
 	return []*server.NkeyUser{
-		{Nkey: m.ControllerPublic, Permissions: permissions(RoleController, controllerSubjects())},
-		{Nkey: m.GatewayPublic, Permissions: permissions(RoleGateway, gatewaySubjects())},
+		{Nkey: m.ControllerPublic, Permissions: permissions(RoleController, controllerSubjects(), nil)},
+		{Nkey: m.GatewayPublic, Permissions: permissions(RoleGateway, gatewaySubjects(), signalSubjects())},
 	}
 }
 
-func permissions(r Role, publish []string) *server.Permissions {
+// permissions of a role: what it may publish, and what it may hear beside the
+// replies that it gets.
+func permissions(r Role, publish, hear []string) *server.Permissions {
 	return &server.Permissions{
+		// Who is asked may answer, and nobody else can.
+		Response:  &server.ResponsePermission{MaxMsgs: 1, Expires: requestTimeout},
 		Publish:   &server.SubjectPermission{Allow: publish},
-		Subscribe: &server.SubjectPermission{Allow: []string{r.inboxPrefix() + ".>"}},
+		Subscribe: &server.SubjectPermission{Allow: append([]string{r.inboxPrefix() + ".>"}, hear...)},
 	}
 }
 
 func controllerSubjects() []string {
 	subjects := []string{jsAPI + "INFO"}
-	for _, b := range buckets {
-		s := streamName(b)
+	for _, s := range allStreams() {
 		subjects = append(subjects,
 			jsAPI+"STREAM.*."+s, // CREATE, UPDATE, INFO, PURGE, DELETE
 			jsAPI+"STREAM.MSG.GET."+s,
 			jsAPI+"CONSUMER.*."+s+".>", // CREATE, INFO, DELETE
 			jsAPI+"CONSUMER.MSG.NEXT."+s+".>",
-			subjectPrefix(b)+">",
+			streamSubjects(s),
 		)
 	}
-	return subjects
+	return append(subjects, signalSubjects()...)
+}
+
+// streamSubjects returns the pattern of the subjects that a stream stores.
+func streamSubjects(stream string) string {
+	if bucket, ok := strings.CutPrefix(stream, streamName("")); ok {
+		return subjectPrefix(bucket) + ">"
+	}
+	return strings.ToLower(stream) + ".>"
 }
 
 // gatewaySubjects gives a gateway a view of programs and a pen for its own
-// heartbeats and reports. It has no consumer on the other two buckets: their
+// heartbeats and reports. It has no consumer on these two buckets: their
 // messages could be delivered to any subject, and so be made to look like
-// somebody else's.
+// somebody else's. The streams of runs it reads, writes and purges: they are the
+// gateways' own. It can neither make nor change nor remove a stream.
 func gatewaySubjects() []string {
 	programs := streamName(bucketPrograms)
-	return []string{
+	subjects := []string{
 		jsAPI + "INFO",
 		jsAPI + "STREAM.INFO." + programs,
 		jsAPI + "STREAM.MSG.GET." + programs,
@@ -74,4 +89,24 @@ func gatewaySubjects() []string {
 		jsAPI + "STREAM.MSG.GET." + streamName(bucketReports),
 		subjectPrefix(bucketReports) + ">",
 	}
+	for _, s := range allRunStreams() {
+		subjects = append(subjects,
+			jsAPI+"STREAM.INFO."+s,
+			jsAPI+"STREAM.MSG.GET."+s,
+			streamSubjects(s),
+		)
+	}
+	// Purged in bulk, and followed from one end to the other.
+	for _, s := range runStreams {
+		subjects = append(subjects, jsAPI+"STREAM.PURGE."+s)
+	}
+	for _, s := range append([]string{streamName(bucketLeases)}, runStreams...) {
+		subjects = append(subjects,
+			jsAPI+"CONSUMER.CREATE."+s+".>",
+			jsAPI+"CONSUMER.INFO."+s+".>",
+			jsAPI+"CONSUMER.DELETE."+s+".>",
+			jsAPI+"CONSUMER.MSG.NEXT."+s+".>",
+		)
+	}
+	return append(subjects, signalSubjects()...)
 }

@@ -101,8 +101,8 @@ func (p *Programs) open(k program.Key, key string, sealed []byte) (*program.Prog
 	return prog, nil
 }
 
-// Entry is one stored program.
-type Entry struct {
+// StoredProgram is one stored program.
+type StoredProgram struct {
 	Revision uint64
 	// Program is nil when Err is set.
 	Program *program.Program
@@ -111,13 +111,13 @@ type Entry struct {
 }
 
 // List returns all programs as of one moment. The bucket must exist.
-func (p *Programs) List(ctx context.Context) (map[program.Key]Entry, error) {
+func (p *Programs) List(ctx context.Context) (map[program.Key]StoredProgram, error) {
 	if _, err := p.Incarnation(ctx); err != nil {
 		return nil, fmt.Errorf("list programs: %w", err)
 	}
 	watching, cancel := context.WithCancel(ctx)
 	defer cancel()
-	entries := make(map[program.Key]Entry)
+	entries := make(map[program.Key]StoredProgram)
 	complete := false
 	err := p.Watch(watching, func(u Update) {
 		switch {
@@ -130,7 +130,7 @@ func (p *Programs) List(ctx context.Context) (map[program.Key]Entry, error) {
 		case u.Deleted:
 			delete(entries, u.Key)
 		case u.Key != program.Key{}:
-			entries[u.Key] = Entry{Revision: u.Revision, Program: u.Program, Err: u.Err}
+			entries[u.Key] = StoredProgram{Revision: u.Revision, Program: u.Program, Err: u.Err}
 		}
 	})
 	if err == nil && !complete {

@@ -43,16 +43,27 @@ func newSealer(key []byte) (*sealer, error) {
 
 // seal encrypts plain for one key of the programs bucket.
 func (s *sealer) seal(key string, plain []byte) []byte {
+	return s.sealFor(bucketPrograms, key, plain)
+}
+
+// open decrypts what seal made for the same key.
+func (s *sealer) open(key string, sealed []byte) ([]byte, error) {
+	return s.openFor(bucketPrograms, key, sealed)
+}
+
+// sealFor encrypts plain for one place in a store: a bucket and a key, or a
+// stream and a subject.
+func (s *sealer) sealFor(store, place string, plain []byte) []byte {
 	out := make([]byte, 0, len(plain)+sealOverhead)
 	out = append(out, sealVersion)
 	out = append(out, s.keyID[:]...)
 	nonce := randomBytes(chacha20poly1305.NonceSizeX)
 	out = append(out, nonce...)
-	return s.aead.Seal(out, nonce, plain, sealedFor(key))
+	return s.aead.Seal(out, nonce, plain, sealedFor(store, place))
 }
 
-// open decrypts what seal made for the same key.
-func (s *sealer) open(key string, sealed []byte) ([]byte, error) {
+// openFor decrypts what sealFor made for the same place.
+func (s *sealer) openFor(store, place string, sealed []byte) ([]byte, error) {
 	if len(sealed) < sealOverhead {
 		return nil, fmt.Errorf("%w: %d bytes are too short", ErrUnseal, len(sealed))
 	}
@@ -63,15 +74,15 @@ func (s *sealer) open(key string, sealed []byte) ([]byte, error) {
 		return nil, fmt.Errorf("%w: sealed with another key", ErrUnseal)
 	}
 	nonce, text := sealed[1+sealKeyID:sealPrefix], sealed[sealPrefix:]
-	plain, err := s.aead.Open(nil, nonce, text, sealedFor(key))
+	plain, err := s.aead.Open(nil, nonce, text, sealedFor(store, place))
 	if err != nil {
 		return nil, fmt.Errorf("%w: damaged, or sealed for another object", ErrUnseal)
 	}
 	return plain, nil
 }
 
-// sealedFor is the associated data: it ties a value to its bucket and key, so
-// that one Flow's program cannot be replayed under the name of another.
-func sealedFor(key string) []byte {
-	return []byte(bucketPrograms + "\x00" + key)
+// sealedFor is the associated data: it ties a value to its place, so that one
+// Flow's program cannot be replayed under the name of another.
+func sealedFor(store, place string) []byte {
+	return []byte(store + "\x00" + place)
 }

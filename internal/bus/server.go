@@ -18,9 +18,9 @@ import (
 )
 
 const (
-	// DefaultMaxStore bounds the store folder of the embedded server, bytes.
-	// It must stay below the size of the volume: JetStream does not recover
-	// from a full disk without a restart.
+	// DefaultMaxStore bounds the embedded server's store, bytes. The volume
+	// must be twice as large: removed messages leave holes in the files, and
+	// JetStream does not recover from a full disk without a restart.
 	DefaultMaxStore int64 = 1 << 30
 
 	// maxPayload admits the largest program with room for its headers.
@@ -87,8 +87,8 @@ func NewServer(o ServerOptions) (*Server, error) {
 	if o.MaxStore == 0 {
 		o.MaxStore = DefaultMaxStore
 	}
-	if o.MaxStore < minStore {
-		return nil, fmt.Errorf("bus server: store limit of %d bytes is below the %d that the buckets reserve", o.MaxStore, int64(minStore))
+	if err := CheckStoreSize(o.MaxStore); err != nil {
+		return nil, fmt.Errorf("bus server: %w", err)
 	}
 	if o.Listen != "" {
 		if _, _, err := splitListen(o.Listen); err != nil {

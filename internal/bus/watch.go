@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -32,6 +33,7 @@ const (
 type entry struct {
 	key      string
 	value    []byte
+	header   nats.Header
 	revision uint64
 	deleted  bool
 }
@@ -47,7 +49,30 @@ type sink interface {
 	synced(revision uint64, incarnation string)
 }
 
-// watcher follows one bucket across disconnects and the loss of the bucket.
+// source says what a watcher reads.
+type source struct {
+	stream string
+	// filter is the pattern of the subjects that are read; prefix is what they
+	// start with before the key of an entry.
+	filter, prefix string
+	// all reads every message there is instead of the last of each subject.
+	all bool
+	// headersOnly leaves the values out.
+	headersOnly bool
+	// resume is how long a watcher may be away and still go on where it was;
+	// zero is for ever.
+	resume time.Duration
+}
+
+func bucketSource(bucket string) source {
+	return source{
+		stream: streamName(bucket), filter: subjectPrefix(bucket) + ">", prefix: subjectPrefix(bucket),
+		resume: resumeWindow(bucket),
+	}
+}
+
+// watcher follows one bucket, or a part of a stream, across disconnects and the
+// loss of the bucket.
 //
 // It reads through a short-lived pull consumer that needs no acknowledgement.
 // Whenever anything is out of order (connection lost, consumer gone, a message
@@ -56,9 +81,9 @@ type sink interface {
 // key and a marker for deleted ones; only after a long absence, or in another
 // incarnation, is everything read again.
 type watcher struct {
-	c      *Client
-	bucket string
-	sink   sink
+	c    *Client
+	src  source
+	sink sink
 
 	// incarnation that was read completely once; empty before that.
 	incarnation string
@@ -70,10 +95,15 @@ type watcher struct {
 	seen time.Time
 }
 
-// watch runs until ctx is done, then returns nil. It returns an error only when
-// the client is closed.
+// watch follows a bucket until ctx is done, then returns nil. It returns an
+// error only when the client is closed.
 func (c *Client) watch(ctx context.Context, bucket string, s sink) error {
-	w := &watcher{c: c, bucket: bucket, sink: s}
+	return c.follow(ctx, bucketSource(bucket), s)
+}
+
+// follow is watch for any source.
+func (c *Client) follow(ctx context.Context, src source, s sink) error {
+	w := &watcher{c: c, src: src, sink: s}
 	var wait backoff
 	for {
 		epoch, err := c.waitConnected(ctx)
@@ -91,7 +121,7 @@ func (c *Client) watch(ctx context.Context, bucket string, s sink) error {
 		// A bucket that is not there yet, and a connection that went, are
 		// reported where they are caused.
 		if err != nil && !errors.Is(err, context.Canceled) && !errors.Is(err, ErrNoBucket) {
-			c.log.Warn("Watch of the bus was interrupted", "bucket", bucket, "error", err)
+			c.log.Warn("Watch of the bus was interrupted", "stream", src.stream, "error", err)
 		}
 		wait.pause(ctx)
 	}
@@ -101,23 +131,23 @@ func (c *Client) watch(ctx context.Context, bucket string, s sink) error {
 func (w *watcher) session(ctx context.Context, epoch uint64) (caughtUp bool, err error) {
 	ctx, cancel := w.c.untilDisconnected(ctx, epoch)
 	defer cancel()
-	stream, err := w.c.js.Stream(ctx, streamName(w.bucket))
+	stream, err := w.c.js.Stream(ctx, w.src.stream)
 	if err != nil {
-		return false, fmt.Errorf("look up bucket %s: %w", w.bucket, translate(err))
+		return false, fmt.Errorf("look up stream %s: %w", w.src.stream, translate(err))
 	}
 	info := stream.CachedInfo()
 	incarnation := incarnationOf(info)
 	cfg := w.begin(incarnation)
 	consumer, err := stream.CreateConsumer(ctx, cfg)
 	if err != nil {
-		return false, fmt.Errorf("create consumer on bucket %s: %w", w.bucket, translate(err))
+		return false, fmt.Errorf("create consumer on stream %s: %w", w.src.stream, translate(err))
 	}
 	messages, err := consumer.Messages(
 		jetstream.PullMaxMessagesWithBytesLimit(watchBuffer, watchBufferBytes),
 		jetstream.PullHeartbeat(watchHeartbeat),
 	)
 	if err != nil {
-		return false, fmt.Errorf("read bucket %s: %w", w.bucket, translate(err))
+		return false, fmt.Errorf("read stream %s: %w", w.src.stream, translate(err))
 	}
 	defer messages.Stop()
 
@@ -136,13 +166,17 @@ func (w *watcher) session(ctx context.Context, epoch uint64) (caughtUp bool, err
 // for it.
 func (w *watcher) begin(incarnation string) jetstream.ConsumerConfig {
 	cfg := jetstream.ConsumerConfig{
-		FilterSubject:     subjectPrefix(w.bucket) + ">",
+		FilterSubject:     w.src.filter,
 		AckPolicy:         jetstream.AckNonePolicy,
 		DeliverPolicy:     jetstream.DeliverLastPerSubjectPolicy,
 		InactiveThreshold: watchConsumerLife,
 		MemoryStorage:     true,
+		HeadersOnly:       w.src.headersOnly,
 	}
-	if w.incarnation == incarnation && w.c.clock.Since(w.seen) < resumeWindow(w.bucket) {
+	if w.src.all {
+		cfg.DeliverPolicy = jetstream.DeliverAllPolicy
+	}
+	if w.incarnation == incarnation && (w.src.resume == 0 || w.c.clock.Since(w.seen) < w.src.resume) {
 		cfg.DeliverPolicy = jetstream.DeliverByStartSequencePolicy
 		cfg.OptStartSeq = w.last + 1
 		return cfg
@@ -173,7 +207,7 @@ func (s *session) catchUp(ctx context.Context) error {
 			// removed before they could be delivered.
 			info, err := s.consumer.Info(ctx)
 			if err != nil {
-				return fmt.Errorf("catch up with bucket %s: %w", s.w.bucket, translate(err))
+				return fmt.Errorf("catch up with stream %s: %w", s.w.src.stream, translate(err))
 			}
 			if info.NumPending == 0 && info.Delivered.Consumer == s.received {
 				return nil
@@ -216,19 +250,20 @@ func (s *session) next(ctx context.Context, limit time.Duration) (left uint64, e
 	case errors.Is(err, context.DeadlineExceeded):
 		return 0, errQuiet
 	default:
-		return 0, fmt.Errorf("read bucket %s: %w", s.w.bucket, translate(err))
+		return 0, fmt.Errorf("read stream %s: %w", s.w.src.stream, translate(err))
 	}
 	meta, err := msg.Metadata()
 	if err != nil {
-		return 0, fmt.Errorf("read bucket %s: %w", s.w.bucket, err)
+		return 0, fmt.Errorf("read stream %s: %w", s.w.src.stream, err)
 	}
 	s.received++
 	if meta.Sequence.Consumer != s.received {
-		return 0, fmt.Errorf("read bucket %s: message %d of the consumer came as number %d", s.w.bucket, meta.Sequence.Consumer, s.received)
+		return 0, fmt.Errorf("read stream %s: message %d of the consumer came as number %d", s.w.src.stream, meta.Sequence.Consumer, s.received)
 	}
 	s.w.last = meta.Sequence.Stream
 	e := entry{
-		key:      strings.TrimPrefix(msg.Subject(), subjectPrefix(s.w.bucket)),
+		key:      strings.TrimPrefix(msg.Subject(), s.w.src.prefix),
+		header:   msg.Headers(),
 		revision: meta.Sequence.Stream,
 		deleted:  isMarker(msg.Headers()),
 	}

@@ -66,6 +66,9 @@ type Options struct {
 	// BusHosts are the DNS names and addresses by which the bus is reached, for
 	// its certificate. At least one.
 	BusHosts []string
+	// StoreSize in bytes is what the streams and buckets of the bus share.
+	// Default bus.DefaultStoreSize.
+	StoreSize int64
 	// Identity names this process on the bus, for example the pod's name.
 	Identity string
 	// LeaderElection lets one of several replicas work. Without it there must be
@@ -112,6 +115,8 @@ func (o *Options) complete() error {
 		return errors.New("the controller's own namespace is not known")
 	case o.BusURL == "" || o.BusSecret == "" || len(o.BusHosts) == 0:
 		return errors.New("the bus needs a URL, the name of its Secret, and at least one host name")
+	case o.StoreSize != 0 && bus.CheckStoreSize(o.StoreSize) != nil:
+		return bus.CheckStoreSize(o.StoreSize)
 	case o.Log.GetSink() == nil:
 		return errors.New("the controller needs a logger")
 	}
@@ -214,7 +219,8 @@ func newFleet(mgr ctrl.Manager, o Options) (*fleet.Fleet, error) {
 				Logger:   slog.New(logr.ToSlogHandler(log)),
 			})
 		},
-		Log: log,
+		StoreSize: o.StoreSize,
+		Log:       log,
 	})
 }
 

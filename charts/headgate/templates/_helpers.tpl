@@ -92,12 +92,16 @@ http://{{ include "headgate.fullname" . }}-gateway.{{ .Release.Namespace }}.svc{
 {{- end -}}
 {{- end -}}
 
-{{/* Bytes of the gateway's store. JetStream does not recover from a full disk without a restart, so it stays below the volume's size. */}}
+{{/* Bytes of the gateway's store: half of the volume, because what was removed leaves holes in its files, and JetStream does not recover from a full disk without a restart. */}}
 {{- define "headgate.storeMaxSize" -}}
 {{- $size := .Values.gateway.persistence.size -}}
 {{- $unit := regexFind "[MGT]i$" $size -}}
 {{- $bytes := dict "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 -}}
-{{- div (mul (trimSuffix $unit $size | int64) (get $bytes $unit) 4) 5 -}}
+{{- $store := div (mul (trimSuffix $unit $size | int64) (get $bytes $unit)) 2 -}}
+{{- if lt $store 134217728 -}}
+{{- fail (printf "gateway.persistence.size: %s is below the 256Mi that the store needs" $size) -}}
+{{- end -}}
+{{- $store -}}
 {{- end -}}
 
 {{/* What decides where a pod runs. */}}

@@ -64,6 +64,9 @@ type Options struct {
 	Material func(context.Context) (bus.Material, error)
 	// Connect makes a client of the bus in the controller's role.
 	Connect func(context.Context, bus.Material) (*bus.Client, error)
+	// StoreSize in bytes is what the streams and buckets of the bus share.
+	// Default bus.DefaultStoreSize.
+	StoreSize int64
 	// Log reports what an operator has to know.
 	Log logr.Logger
 	// Clock measures graces and intervals. Default: real time.
@@ -151,7 +154,7 @@ func (f *Fleet) session(ctx context.Context, m bus.Material) error {
 	f.attach(c)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
-		return c.MaintainBuckets(ctx, bus.BucketOptions{}, func(incarnation string) {
+		return c.MaintainBuckets(ctx, bus.BucketOptions{StoreSize: f.StoreSize}, func(incarnation string) {
 			f.Log.Info("The bus has the buckets it needs", "incarnation", incarnation)
 		})
 	})

@@ -1,0 +1,383 @@
+// Copyright The Headgate Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/errgroup"
+)
+
+const (
+	// drainAhead is how many envelopes are read before they can be written.
+	drainAhead = 8
+	// drainPoll is how often a replica looks whether nobody drains.
+	drainPoll = time.Second
+	// purgeInterval is how often at most drained envelopes are removed.
+	purgeInterval = 250 * time.Millisecond
+	// drainLookups is how many records are looked up at one time.
+	drainLookups = 16
+	// drainedPoll is how often WaitDrained looks.
+	drainedPoll = 25 * time.Millisecond
+)
+
+// DrainOptions configure DrainIntake.
+type DrainOptions struct {
+	// Replica is the name of the gateway's pod. Required.
+	Replica string
+}
+
+// DrainIntake moves accepted runs from the intake into the queue, in the order of
+// acceptance, until ctx is done. Every replica calls it; a lease decides who does
+// it, so that the order is kept. An envelope is removed from the intake after its
+// runs are in the queue: what is there when a replica begins may be there for the
+// second time, and its runs are put only if they are neither queued nor have
+// ended. They are marked Head.Uncertain. It returns an error only when the client
+// is closed.
+func (c *Client) DrainIntake(ctx context.Context, o DrainOptions) error {
+	var wait backoff
+	for !done(ctx) {
+		if _, err := c.waitConnected(ctx); err != nil {
+			return untilDone(ctx, err)
+		}
+		lease, err := c.Leases().acquire(ctx, Lease{Replica: o.Replica, key: leaseDrain})
+		if errors.Is(err, ErrHeld) {
+			wait.reset()
+			pause(ctx, drainPoll)
+			continue
+		}
+		if err == nil {
+			err = c.Leases().Hold(ctx, lease, c.drain)
+		}
+		if err != nil && !done(ctx) {
+			if !errors.Is(err, ErrNoBucket) && !errors.Is(err, ErrNotConnected) {
+				c.log.Warn("Draining the intake was interrupted", "error", err)
+			}
+			wait.pause(ctx)
+		}
+	}
+	return nil
+}
+
+// pause waits for d or until ctx is done.
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+// envelope is one message of the intake.
+type envelope struct {
+	seq     uint64
+	subject string
+	data    []byte
+	// again marks one that may have been drained already.
+	again bool
+}
+
+// drain works until ctx, which ends with the lease, is done.
+func (c *Client) drain(ctx context.Context) error {
+	d := &drainer{c: c, envelopes: make(chan envelope, drainAhead), done: ctx.Done(), again: true}
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		return c.follow(ctx, source{stream: streamIntake, filter: subjectIntake + ">", all: true}, d)
+	})
+	group.Go(func() error { return d.run(ctx) })
+	return group.Wait()
+}
+
+// drainer is the sink of the watch that reads the intake, and writes what it gets.
+type drainer struct {
+	c         *Client
+	envelopes chan envelope
+	done      <-chan struct{}
+	// again is true until everything has been read that was there.
+	again bool
+
+	// drained is the last sequence that was, purged the last that was removed
+	// after it was.
+	drained, purged uint64
+}
+
+func (d *drainer) reset() { d.again = true }
+
+func (d *drainer) synced(uint64, string) { d.again = false }
+
+func (d *drainer) change(e entry) {
+	select {
+	case d.envelopes <- envelope{seq: e.revision, subject: e.key, data: e.value, again: d.again}:
+	case <-d.done:
+	}
+}
+
+// run writes what is read until ctx is done.
+func (d *drainer) run(ctx context.Context) error {
+	ticker := time.NewTicker(purgeInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+			d.purge(ctx)
+		case e := <-d.envelopes:
+			if err := d.settle(ctx, d.collect(e)); err != nil {
+				return untilDone(ctx, err)
+			}
+		}
+	}
+}
+
+// collect takes what has been read and fits into one write.
+func (d *drainer) collect(first envelope) []envelope {
+	batch, bytes := []envelope{first}, len(first.data)
+	for bytes < maxBatchBytes/2 {
+		select {
+		case e := <-d.envelopes:
+			batch, bytes = append(batch, e), bytes+len(e.data)
+		default:
+			return batch
+		}
+	}
+	return batch
+}
+
+// settle puts the runs of envelopes into the queue, however long it takes.
+func (d *drainer) settle(ctx context.Context, batch []envelope) error {
+	var fresh []*nats.Msg
+	var again []Entry
+	for _, e := range batch {
+		entries, err := d.open(e)
+		if err != nil {
+			if err := d.setAside(ctx, e, err); err != nil {
+				return err
+			}
+			continue
+		}
+		for n := range entries {
+			entries[n].Order = e.seq*maxEnvelopeEntries + uint64(n) //nolint:gosec // A small number.
+			if e.again {
+				again = append(again, entries[n])
+				continue
+			}
+			msg, err := d.c.queued(&entries[n], false)
+			if err != nil {
+				return err
+			}
+			fresh = append(fresh, msg)
+		}
+	}
+	if err := d.retry(ctx, func() error { return d.putAgain(ctx, again) }); err != nil {
+		return err
+	}
+	if err := d.putFresh(ctx, fresh, batch); err != nil {
+		return err
+	}
+	d.drained = batch[len(batch)-1].seq
+	return nil
+}
+
+func (d *drainer) open(e envelope) ([]Entry, error) {
+	plain, err := d.c.sealer.openFor(streamIntake, e.subject, e.data)
+	if err != nil {
+		return nil, err
+	}
+	return decodeEnvelope(plain)
+}
+
+// putFresh writes runs that nobody has written before. When that fails, some of
+// them may have been, and they become uncertain.
+func (d *drainer) putFresh(ctx context.Context, messages []*nats.Msg, batch []envelope) error {
+	if len(messages) == 0 {
+		return nil
+	}
+	err := d.put(ctx, messages)
+	if err == nil {
+		return nil
+	}
+	d.c.log.Warn("Cannot move accepted runs into the queue, trying again", "runs", len(messages), "error", err)
+	return d.retry(ctx, func() error {
+		var again []Entry
+		for _, e := range batch {
+			if e.again {
+				continue
+			}
+			entries, err := d.open(e)
+			if err != nil {
+				continue // It was set aside.
+			}
+			for n := range entries {
+				entries[n].Order = e.seq*maxEnvelopeEntries + uint64(n) //nolint:gosec // A small number.
+			}
+			again = append(again, entries...)
+		}
+		return d.putAgain(ctx, again)
+	})
+}
+
+// put writes messages in their order, in as few writes as possible.
+func (d *drainer) put(ctx context.Context, messages []*nats.Msg) error {
+	for len(messages) > 0 {
+		n, bytes := 0, 0
+		for n < len(messages) && n < maxBatch && (n == 0 || bytes+messages[n].Size() <= maxBatchBytes) {
+			bytes += messages[n].Size()
+			n++
+		}
+		if _, err := d.c.queue.put(ctx, messages[:n:n]...); err != nil {
+			return err
+		}
+		messages = messages[n:]
+	}
+	return nil
+}
+
+// putAgain writes the runs that are neither in the queue nor have ended.
+func (d *drainer) putAgain(ctx context.Context, entries []Entry) error {
+	for len(entries) > 0 {
+		n := min(len(entries), maxBatch)
+		if err := d.putMissing(ctx, entries[:n]); err != nil {
+			return err
+		}
+		entries = entries[n:]
+	}
+	return nil
+}
+
+func (d *drainer) putMissing(ctx context.Context, entries []Entry) error {
+	ended := make([]bool, len(entries))
+	group, looking := errgroup.WithContext(ctx)
+	group.SetLimit(drainLookups)
+	for i := range entries {
+		group.Go(func() (err error) {
+			ended[i], err = d.c.hasEnded(looking, entries[i].Run)
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	writing, cancel := context.WithTimeout(ctx, writeTimeout)
+	defer cancel()
+	var acks []jetstream.PubAckFuture
+	for i := range entries {
+		if ended[i] {
+			continue
+		}
+		msg, err := d.c.queued(&entries[i], true)
+		if err != nil {
+			return err
+		}
+		if err := d.c.writable(); err != nil {
+			return err
+		}
+		ack, err := d.c.js.PublishMsgAsync(msg, jetstream.WithExpectLastSequencePerSubject(0))
+		if err != nil {
+			return writeError(err)
+		}
+		acks = append(acks, ack)
+	}
+	var failed error
+	for _, ack := range acks {
+		if _, err := d.c.await(writing, ack); err != nil && !wrongLast(err) && failed == nil {
+			failed = err
+		}
+	}
+	return failed
+}
+
+// hasEnded tells whether a run has a record or is a dead letter.
+func (c *Client) hasEnded(ctx context.Context, r Run) (bool, error) {
+	for _, place := range []struct{ stream, subject string }{{streamRuns, r.record()}, {streamDead, r.letter()}} {
+		_, err := c.lastMessage(ctx, place.stream, place.subject)
+		if err == nil {
+			return true, nil
+		}
+		if !errors.Is(err, ErrNotFound) {
+			return false, err
+		}
+	}
+	return false, nil
+}
+
+// setAside keeps an envelope that cannot be read where it harms nobody, for
+// whoever wants to look at it.
+func (d *drainer) setAside(ctx context.Context, e envelope, reason error) error {
+	d.c.log.Error("Accepted runs cannot be read and are set aside: they will not be run; check the volume",
+		"stream", streamIntake, "sequence", e.seq, "writer", e.subject, "asideStream", streamDead, "asideSubject", asideSubject(e.seq), "error", reason)
+	msg := nats.NewMsg(asideSubject(e.seq))
+	msg.Data = e.data
+	return d.retry(ctx, func() error {
+		_, err := d.c.publish(ctx, msg)
+		return err
+	})
+}
+
+// asideSubject is in the stream of dead letters, with one token fewer than a
+// letter has.
+func asideSubject(seq uint64) string {
+	return subjectDead + "intake." + strconv.FormatUint(seq, 10)
+}
+
+// retry calls write until it succeeds or ctx is done.
+func (d *drainer) retry(ctx context.Context, write func() error) error {
+	var wait backoff
+	said := false
+	for {
+		err := write()
+		if err == nil {
+			return nil
+		}
+		if errors.Is(err, ErrClosed) {
+			return err
+		}
+		if !said && !done(ctx) {
+			d.c.log.Warn("Accepted runs wait in the intake, trying again", "error", err)
+			said = true
+		}
+		if !wait.pause(ctx) {
+			return fmt.Errorf("drain the intake: %w: %w", ctx.Err(), err)
+		}
+		d.purge(ctx)
+	}
+}
+
+// purge removes what has been drained.
+func (d *drainer) purge(ctx context.Context) {
+	if d.drained == d.purged {
+		return
+	}
+	if err := d.c.purge(ctx, streamIntake, jetstream.WithPurgeSequence(d.drained+1)); err != nil {
+		if !done(ctx) {
+			d.c.log.Warn("Cannot remove drained envelopes, trying again", "error", err)
+		}
+		return
+	}
+	d.purged = d.drained
+}
+
+// WaitDrained returns nil once every run is in the queue whose Accept had
+// succeeded when it was called, or the error of ctx.
+func (c *Client) WaitDrained(ctx context.Context) error {
+	info, err := c.streamInfo(ctx, streamIntake)
+	if err != nil {
+		return fmt.Errorf("wait for the intake: %w", err)
+	}
+	last := info.State.LastSeq
+	for info.State.Msgs > 0 && info.State.FirstSeq <= last {
+		pause(ctx, drainedPoll)
+		if info, err = c.streamInfo(ctx, streamIntake); err != nil {
+			return fmt.Errorf("wait for the intake: %w", err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,46 @@
+// Copyright The Headgate Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package bus
+
+import (
+	"context"
+)
+
+// Follow tells handler what is queued for a partition, in the order of
+// sequences, then that it is synced, then what comes, from one goroutine, until
+// ctx is done. What was removed is not told. A run that is queued again is told
+// again, under its new sequence, and the one before is gone; after a write whose
+// outcome was unknown that can happen without a Put that succeeded. Only headers
+// are read: about a hundred bytes for each run.
+func (q *Queue) Follow(ctx context.Context, partition int, handler func(Head)) error {
+	prefix := partitionQueue(partition)
+	return q.c.follow(ctx, source{
+		stream: streamQueue, filter: prefix + ">", prefix: "", all: true, headersOnly: true,
+	}, &queueSink{c: q.c, handler: handler})
+}
+
+type queueSink struct {
+	c       *Client
+	handler func(Head)
+}
+
+func (s *queueSink) reset() { s.handler(Head{Reset: true}) }
+
+func (s *queueSink) synced(uint64, string) { s.handler(Head{Synced: true}) }
+
+func (s *queueSink) change(e entry) {
+	h := Head{Seq: e.revision}
+	var err error
+	if h.Run, h.Step, h.N, err = parseQueued(e.key); err == nil && !h.Step {
+		err = decodeHead(e.header.Get(headerRun), &h)
+	}
+	if err != nil {
+		s.c.log.Error("Ignoring a message of the queue that cannot be read", "sequence", e.revision, "error", err)
+		return
+	}
+	if !h.Step && h.Order == 0 {
+		h.Order = e.revision
+	}
+	s.handler(h)
+}

@@ -1,0 +1,258 @@
+// Copyright The Headgate Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package bus
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/headgate-io/headgate/internal/program"
+)
+
+// headerRun is the header of a queued run: what the owner of its partition needs
+// to know about it without reading it, see encodeHead. It is not sealed.
+const headerRun = "Headgate-Run"
+
+// Queue is the stream of pending runs and their checkpoints.
+type Queue struct{ c *Client }
+
+// Queue returns the queue.
+func (c *Client) Queue() *Queue { return &Queue{c} }
+
+// StepRecord is the checkpoint that a run made when it finished a step.
+type StepRecord struct {
+	// N is the place of the step in the run, from 0.
+	N    int
+	Data []byte
+	// Seq is set by Steps.
+	Seq uint64
+}
+
+// Head is what Follow tells about a run or a checkpoint, or, with Synced or
+// Reset set, about the queue.
+type Head struct {
+	Run
+	Seq             uint64
+	Attempt, Starts int
+	Due             time.Time
+	// Order is never 0: a run without one has its sequence.
+	Order    uint64
+	OrderKey string
+	// Step marks a checkpoint; only Run, Seq and N are set then.
+	Step bool
+	N    int
+	// Uncertain marks a run that may have ended already: before it starts,
+	// look whether it has a record.
+	Uncertain bool
+	// Synced: everything that was in the queue has been told.
+	Synced bool
+	// Reset: the queue was lost; nothing that was told before counts.
+	Reset bool
+}
+
+// Put stores a run, and the checkpoints that it keeps, behind everything that is
+// queued, and removes what was stored of the run before. It returns the lowest
+// of the new sequences, which is the run's.
+func (q *Queue) Put(ctx context.Context, e Entry, steps []StepRecord) (seq uint64, err error) {
+	msg, err := q.c.queued(&e, false)
+	if err != nil {
+		return 0, fmt.Errorf("queue: %w", err)
+	}
+	messages := []*nats.Msg{msg}
+	for _, s := range steps {
+		m, err := q.c.checkpoint(e.Run, s.N, s.Data)
+		if err != nil {
+			return 0, fmt.Errorf("queue: %w", err)
+		}
+		messages = append(messages, m)
+	}
+	if seq, err = q.c.queue.put(ctx, messages...); err != nil {
+		return 0, fmt.Errorf("queue run %s: %w", e.Run, err)
+	}
+	return seq, nil
+}
+
+// PutStep stores the checkpoint of step n and returns its sequence.
+func (q *Queue) PutStep(ctx context.Context, r Run, n int, data []byte) (seq uint64, err error) {
+	msg, err := q.c.checkpoint(r, n, data)
+	if err != nil {
+		return 0, fmt.Errorf("checkpoint: %w", err)
+	}
+	if seq, err = q.c.queue.put(ctx, msg); err != nil {
+		return 0, fmt.Errorf("checkpoint of run %s: %w", r, err)
+	}
+	return seq, nil
+}
+
+// queued returns the message of a pending run.
+func (c *Client) queued(e *Entry, uncertain bool) (*nats.Msg, error) {
+	if err := e.validate(); err != nil {
+		return nil, err
+	}
+	msg := nats.NewMsg(e.queued())
+	msg.Data = c.sealer.sealFor(streamQueue, msg.Subject, appendEntry(make([]byte, 0, entrySize(e)), e))
+	msg.Header.Set(headerRun, encodeHead(e, uncertain))
+	return msg, nil
+}
+
+func (c *Client) checkpoint(r Run, n int, data []byte) (*nats.Msg, error) {
+	if err := r.validate(); err != nil {
+		return nil, err
+	}
+	if n < 0 {
+		return nil, fmt.Errorf("run: step %d is below 0", n)
+	}
+	if len(data) > MaxEntryData {
+		return nil, fmt.Errorf("%w: %d bytes, limit %d", ErrTooLarge, len(data), MaxEntryData)
+	}
+	msg := nats.NewMsg(r.checkpoints() + strconv.Itoa(n))
+	msg.Data = c.sealer.sealFor(streamQueue, msg.Subject, data)
+	return msg, nil
+}
+
+// Get reads a pending run and its sequence. ErrNotFound when it is not queued.
+func (q *Queue) Get(ctx context.Context, r Run) (e Entry, seq uint64, err error) {
+	if err := r.validate(); err != nil {
+		return Entry{}, 0, fmt.Errorf("read the queue: %w", err)
+	}
+	msg, err := q.c.lastMessage(ctx, streamQueue, r.queued())
+	if err == nil {
+		e, err = q.c.openQueued(msg)
+	}
+	if err != nil {
+		return Entry{}, 0, fmt.Errorf("read queued run %s: %w", r, err)
+	}
+	return e, msg.Sequence, nil
+}
+
+// GetSeq reads the pending run at a sequence. ErrNotFound when it is not there
+// any more.
+func (q *Queue) GetSeq(ctx context.Context, seq uint64) (Entry, error) {
+	msg, err := q.c.message(ctx, streamQueue, seq, "")
+	var e Entry
+	if err == nil {
+		e, err = q.c.openQueued(msg)
+	}
+	if err != nil {
+		return Entry{}, fmt.Errorf("read queued run at %d: %w", seq, err)
+	}
+	return e, nil
+}
+
+// openQueued reads a message of the queue; what it says must be about the run of
+// its subject.
+func (c *Client) openQueued(msg *jetstream.RawStreamMsg) (Entry, error) {
+	r, step, _, err := parseQueued(msg.Subject)
+	if err != nil {
+		return Entry{}, err
+	}
+	if step {
+		return Entry{}, errors.New("it is a checkpoint")
+	}
+	plain, err := c.sealer.openFor(streamQueue, msg.Subject, msg.Data)
+	if err != nil {
+		return Entry{}, err
+	}
+	e, err := decodeEntry(plain)
+	if err != nil {
+		return Entry{}, err
+	}
+	if e.Run != r {
+		return Entry{}, fmt.Errorf("%w: it is about another run", errDamaged)
+	}
+	if e.Order == 0 {
+		e.Order = msg.Sequence
+	}
+	return e, nil
+}
+
+// Steps reads the checkpoints of a run in the order of its steps.
+func (q *Queue) Steps(ctx context.Context, r Run) ([]StepRecord, error) {
+	if err := r.validate(); err != nil {
+		return nil, fmt.Errorf("read checkpoints: %w", err)
+	}
+	var steps []StepRecord
+	for seq := uint64(1); ; {
+		msg, err := q.c.message(ctx, streamQueue, seq, r.checkpoints()+"*")
+		if errors.Is(err, ErrNotFound) {
+			slices.SortFunc(steps, func(a, b StepRecord) int { return cmp.Compare(a.N, b.N) })
+			return steps, nil
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read checkpoints of run %s: %w", r, err)
+		}
+		_, _, n, err := parseQueued(msg.Subject)
+		if err != nil {
+			return nil, fmt.Errorf("read checkpoints of run %s: %w", r, err)
+		}
+		data, err := q.c.sealer.openFor(streamQueue, msg.Subject, msg.Data)
+		if err != nil {
+			return nil, fmt.Errorf("read checkpoint %d of run %s: %w", n, r, err)
+		}
+		steps = append(steps, StepRecord{N: n, Data: data, Seq: msg.Sequence})
+		seq = msg.Sequence + 1
+	}
+}
+
+// Purge removes everything of a Flow with a sequence below before: runs that
+// have ended and their checkpoints. One call costs one sync, however much it
+// removes.
+func (q *Queue) Purge(ctx context.Context, flow program.Key, before uint64) error {
+	if _, err := programKey(flow); err != nil {
+		return fmt.Errorf("purge the queue: %w", err)
+	}
+	if before <= 1 {
+		// Nothing is below, and to the server it would mean everything.
+		return nil
+	}
+	err := q.c.purge(ctx, streamQueue, jetstream.WithPurgeSubject(flowQueue(flow)+">"), jetstream.WithPurgeSequence(before))
+	if err != nil {
+		return fmt.Errorf("purge the queue of %s: %w", flow, err)
+	}
+	return nil
+}
+
+// encodeHead returns the header of a run: version, attempt, starts, due in
+// milliseconds since 1970 or 0, order, "-" or "u" for uncertain, and "k" with
+// the order key: a header must not end with a space.
+func encodeHead(e *Entry, uncertain bool) string {
+	due, mark := int64(0), "-"
+	if !e.Due.IsZero() {
+		due = e.Due.UnixMilli()
+	}
+	if uncertain {
+		mark = "u"
+	}
+	return fmt.Sprintf("1 %d %d %d %d %s k%s", e.Attempt, e.Starts, due, e.Order, mark, e.OrderKey)
+}
+
+// decodeHead is the inverse.
+func decodeHead(s string, h *Head) error {
+	parts := strings.Split(s, " ")
+	if len(parts) != 7 || parts[0] != "1" || !strings.HasPrefix(parts[6], "k") {
+		return fmt.Errorf("%w: header of a run", errDamaged)
+	}
+	attempt, err1 := strconv.Atoi(parts[1])
+	starts, err2 := strconv.Atoi(parts[2])
+	due, err3 := strconv.ParseInt(parts[3], 10, 64)
+	order, err4 := strconv.ParseUint(parts[4], 10, 64)
+	if err := errors.Join(err1, err2, err3, err4); err != nil {
+		return fmt.Errorf("%w: header of a run: %w", errDamaged, err)
+	}
+	h.Attempt, h.Starts, h.Order = attempt, starts, order
+	if due != 0 {
+		h.Due = time.UnixMilli(due)
+	}
+	h.Uncertain, h.OrderKey = parts[5] == "u", parts[6][1:]
+	return nil
+}

@@ -1,0 +1,127 @@
+// Copyright The Headgate Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+
+	"github.com/nats-io/nats.go"
+)
+
+// Subjects of signals: messages between gateways that nobody stores. Whoever
+// waits for one must be able to do without.
+const (
+	subjectDone  = "done."
+	subjectOwner = "owner."
+)
+
+// signalSubjects are what a gateway says and hears, and a controller says.
+func signalSubjects() []string { return []string{subjectDone + "*", subjectOwner + "*"} }
+
+// maxSignal bounds the data of a request to an owner and its answer, bytes.
+const maxSignal = 64 << 10
+
+// Notify tells whoever waits that the run with that id has ended. Its record
+// must be durable before.
+func (c *Client) Notify(id string) error {
+	if !token.MatchString(id) {
+		return errors.New("notify: not the id of a run")
+	}
+	if err := c.usable(); err != nil {
+		return fmt.Errorf("notify: %w", err)
+	}
+	if err := c.nc.Publish(subjectDone+id, nil); err != nil {
+		return fmt.Errorf("notify: %w", translate(err))
+	}
+	return nil
+}
+
+// Waiter waits for the end of one run. Make it with AwaitDone, then look whether
+// the run has ended already, then Wait. Stop must be called.
+type Waiter struct{ sub *nats.Subscription }
+
+// AwaitDone starts to listen for the end of the run with that id; once it
+// returns, no later Notify is missed while the connection stands.
+func (c *Client) AwaitDone(ctx context.Context, id string) (*Waiter, error) {
+	if !token.MatchString(id) {
+		return nil, errors.New("await the end of a run: not the id of a run")
+	}
+	if err := c.usable(); err != nil {
+		return nil, fmt.Errorf("await the end of a run: %w", err)
+	}
+	sub, err := c.nc.SubscribeSync(subjectDone + id)
+	if err != nil {
+		return nil, fmt.Errorf("await the end of a run: %w", translate(err))
+	}
+	// The server has the subscription when it has answered.
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	if err := c.nc.FlushWithContext(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("await the end of a run: %w", translate(err)), sub.Unsubscribe())
+	}
+	return &Waiter{sub}, nil
+}
+
+// Wait returns nil once the run has ended, or the error of ctx.
+func (w *Waiter) Wait(ctx context.Context) error {
+	if _, err := w.sub.NextMsgWithContext(ctx); err != nil {
+		return fmt.Errorf("await the end of a run: %w", translate(err))
+	}
+	return nil
+}
+
+// Stop ends the listening.
+func (w *Waiter) Stop() {
+	// It fails when the connection is closed, and then there is nothing to end.
+	_ = w.sub.Unsubscribe()
+}
+
+// OwnerServe answers requests to the owner of a partition until ctx is done.
+// The handler is called from one goroutine and must be quick. Data and answer
+// hold at most 64 KiB.
+func (c *Client) OwnerServe(ctx context.Context, partition int, handler func(request []byte) (answer []byte)) error {
+	messages := make(chan *nats.Msg, 64)
+	sub, err := c.nc.ChanSubscribe(subjectOwner+strconv.Itoa(partition), messages)
+	if err != nil {
+		return fmt.Errorf("serve partition %d: %w", partition, translate(err))
+	}
+	defer func() { _ = sub.Unsubscribe() }() // Fails when the connection is closed already.
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-c.closed:
+			return ErrClosed
+		case m := <-messages:
+			if err := m.Respond(handler(m.Data)); err != nil {
+				c.log.Warn("Cannot answer a request to the owner of a partition", "partition", partition, "error", err)
+			}
+		}
+	}
+}
+
+// OwnerAsk asks the owner of a partition. ErrNotFound when it has none at this
+// moment.
+func (c *Client) OwnerAsk(ctx context.Context, partition int, request []byte) ([]byte, error) {
+	if len(request) > maxSignal {
+		return nil, fmt.Errorf("ask the owner of partition %d: %w", partition, ErrTooLarge)
+	}
+	if err := c.usable(); err != nil {
+		return nil, fmt.Errorf("ask the owner of partition %d: %w", partition, err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	answer, err := c.nc.RequestWithContext(ctx, subjectOwner+strconv.Itoa(partition), request)
+	switch {
+	case errors.Is(err, nats.ErrNoResponders):
+		return nil, fmt.Errorf("owner of partition %d: %w", partition, ErrNotFound)
+	case err != nil:
+		return nil, fmt.Errorf("ask the owner of partition %d: %w", partition, translate(err))
+	default:
+		return answer.Data, nil
+	}
+}
