@@ -162,6 +162,11 @@ func (p *program) isBool() bool {
 	return p.result.Kind() == types.BoolKind || p.result.Kind() == types.DynKind
 }
 
+// isText reports whether the result is, or may turn out to be, a string.
+func (p *program) isText() bool {
+	return p.result.Kind() == types.StringKind || p.result.Kind() == types.DynKind
+}
+
 // references returns what an expression reads: each variable with the first
 // field selected from it, in order.
 func references(e ast.Expr) []string {

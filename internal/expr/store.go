@@ -19,8 +19,8 @@ const storeGet = "get"
 // storeReadCost is the price of one read: it leaves the process.
 const storeReadCost = 1000
 
-// storeType has a name that no expression can write.
-var storeType = cel.ObjectType("store#")
+// storeType is not known to CEL's type provider, so that no expression can name it.
+var storeType = cel.ObjectType("store")
 
 // NewStore returns the value of a variable of type [Store]. read finds the value
 // of a key, in the terms of [DecodeJSON], nil if there is none. It is called

@@ -106,6 +106,23 @@ func (e *Env) Condition(src string) (*Template, error) {
 	return t, nil
 }
 
+// TextTemplate compiles a template that must yield text: joined text does, and a
+// single ${…} whose value is a string or not known before it is there. The error
+// is an [*Error].
+func (e *Env) TextTemplate(src string) (*Template, error) {
+	t, err := e.template(src)
+	if err != nil {
+		return nil, err
+	}
+	if p := t.single(); p != nil && !p.isText() {
+		return nil, &Error{
+			Offset:  len("${"),
+			Message: plain("the value must be a string, not of type " + p.result.String()),
+		}
+	}
+	return t, nil
+}
+
 // single returns the expression of a template that is nothing else.
 func (t *Template) single() *program {
 	if len(t.parts) != 1 {

@@ -66,6 +66,27 @@ func Object(fields map[string]*Type) *Type {
 	return &Type{kind: kindObject, fields: maps.Clone(fields)}
 }
 
+// Select returns the type of a member of a value, looking through lists at their
+// elements. Where there is no such member, known are those that there are, in
+// order.
+func (t *Type) Select(name string) (member *Type, known []string, ok bool) {
+	switch t.kind {
+	case kindDyn:
+		return Dyn, nil, true
+	case kindList:
+		return t.elem.Select(name)
+	case kindMap:
+		return t.elem, nil, true
+	case kindObject:
+		if member, ok = t.fields[name]; ok {
+			return member, nil, true
+		}
+		return nil, t.names(), false
+	default:
+		return nil, nil, false
+	}
+}
+
 // names returns the names of an object in order.
 func (t *Type) names() []string { return slices.Sorted(maps.Keys(t.fields)) }
 
