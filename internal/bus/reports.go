@@ -74,6 +74,8 @@ type FlowReport struct {
 	UID       string `json:"uid"`
 	Succeeded int64  `json:"succeeded"`
 	Failed    int64  `json:"failed"`
+	// DeadLettered are those of Failed that were kept to be run again by hand.
+	DeadLettered int64 `json:"deadLettered,omitempty"`
 	// Active runs at the time of the report.
 	Active      int        `json:"active"`
 	LastSuccess *time.Time `json:"lastSuccess,omitempty"`

@@ -250,12 +250,12 @@ func TestRunsAreSummedUp(t *testing.T) {
 	d := newDesk(t)
 	early, late := noon.Add(-time.Hour), noon
 	d.beats(map[string]uint64{"a": 1})
-	d.reports("a", bus.FlowReport{UID: "uid", Succeeded: 1, Failed: 2, Active: 3, LastSuccess: &late, LastFailure: &bus.Failure{Time: early, RunID: "1"}})
-	d.reports("gone", bus.FlowReport{UID: "uid", Succeeded: 10, Failed: 20, Active: 30, LastSuccess: &early, LastFailure: &bus.Failure{Time: late, RunID: "2"}})
+	d.reports("a", bus.FlowReport{UID: "uid", Succeeded: 1, Failed: 2, DeadLettered: 1, Active: 3, LastSuccess: &late, LastFailure: &bus.Failure{Time: early, RunID: "1"}})
+	d.reports("gone", bus.FlowReport{UID: "uid", Succeeded: 10, Failed: 20, DeadLettered: 5, Active: 30, LastSuccess: &early, LastFailure: &bus.Failure{Time: late, RunID: "2"}})
 	d.reports("other", bus.FlowReport{UID: "of the Flow before", Succeeded: 100})
 	runs, _, _ := d.fleet.Runs(simple("f").Key, "uid")
 	d.Expect(runs).To(Equal(Runs{
-		Succeeded: 11, Failed: 22, Active: 3, LastSuccess: late, LastFailure: bus.Failure{Time: late, RunID: "2"},
+		Succeeded: 11, Failed: 22, DeadLettered: 6, Active: 3, LastSuccess: late, LastFailure: bus.Failure{Time: late, RunID: "2"},
 	}), "what a dead replica was doing, it does no more")
 
 	d.fleet.onReport(bus.ReportUpdate{

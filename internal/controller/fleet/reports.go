@@ -23,6 +23,8 @@ const reportInterval = 5 * time.Second
 // Runs sums up the runs of a Flow over all replicas.
 type Runs struct {
 	Succeeded, Failed int64
+	// DeadLettered are those of Failed that were kept.
+	DeadLettered int64
 	// Active runs of the replicas that live.
 	Active int64
 	// LastSuccess is zero when there was none.
@@ -79,6 +81,7 @@ func (f *Fleet) sumRuns(k program.Key, uid types.UID) (sum Runs, ok bool) {
 		ok = true
 		sum.Succeeded += r.Succeeded
 		sum.Failed += r.Failed
+		sum.DeadLettered += r.DeadLettered
 		if _, live := f.replicas.live[replica]; live {
 			sum.Active += int64(r.Active)
 		}

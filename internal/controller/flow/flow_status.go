@@ -138,7 +138,7 @@ func programmed(flow *flowv1alpha1.Flow, f facts) metav1.Condition {
 			"The spec is not accepted; "+lastServes(f))
 	case len(f.resolved) > 0:
 		return condition(metav1.ConditionFalse, flowv1alpha1.ReasonNotProgrammed,
-			"Calls are answered with 503 until the references resolve")
+			stopped(flow)+" until the references resolve")
 	case o.Total == 0:
 		return condition(metav1.ConditionFalse, flowv1alpha1.ReasonNoGateway, "No gateway is alive")
 	case o.Refused > 0:
@@ -152,6 +152,14 @@ func programmed(flow *flowv1alpha1.Flow, f facts) metav1.Condition {
 		return condition(metav1.ConditionFalse, flowv1alpha1.ReasonPartiallyProgrammed,
 			"Some gateways do not serve this generation yet")
 	}
+}
+
+// stopped says what a Flow without its references does.
+func stopped(flow *flowv1alpha1.Flow) string {
+	if flow.Spec.Triggers.Webhook == nil {
+		return "Nothing is run"
+	}
+	return "Calls are answered with 503"
 }
 
 // lastServes says what is served instead of this generation.
@@ -190,7 +198,11 @@ func reconciling(f facts, programmed metav1.Condition) bool {
 	return programmed.Status == metav1.ConditionUnknown || programmed.Reason == flowv1alpha1.ReasonPartiallyProgrammed
 }
 
+// responseMode of a Flow that nobody calls is Async: nobody waits for its runs.
 func responseMode(flow *flowv1alpha1.Flow) flowv1alpha1.ResponseMode {
+	if flow.Spec.Triggers.Webhook == nil {
+		return flowv1alpha1.ResponseModeAsync
+	}
 	if r := flow.Spec.Response; r != nil && r.Mode != "" {
 		return r.Mode
 	}
@@ -220,12 +232,13 @@ func setRuns(status *flowv1alpha1.FlowStatus, runs *fleet.Runs) {
 		return
 	}
 	out := &flowv1alpha1.RunsStatus{
-		Succeeded:   max(0, runs.Succeeded),
-		Failed:      max(0, runs.Failed),
-		Active:      max(0, runs.Active),
-		LastSuccess: timestamp(runs.LastSuccess),
-		LastFailure: runFailure(runs.LastFailure),
-		LastRun:     timestamp(runs.LastSuccess),
+		Succeeded:    max(0, runs.Succeeded),
+		Failed:       max(0, runs.Failed),
+		Active:       max(0, runs.Active),
+		DeadLettered: max(0, runs.DeadLettered),
+		LastSuccess:  timestamp(runs.LastSuccess),
+		LastFailure:  runFailure(runs.LastFailure),
+		LastRun:      timestamp(runs.LastSuccess),
 	}
 	if runs.LastFailure.Time.After(runs.LastSuccess) {
 		out.LastRun = timestamp(runs.LastFailure.Time)

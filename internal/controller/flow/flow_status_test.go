@@ -48,6 +48,33 @@ func dangling(f *facts) {
 	}}
 }
 
+// A Flow that nobody calls answers nothing.
+func TestStatusWithoutWebhook(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	flow := &flowv1alpha1.Flow{}
+	flow.Spec.Triggers.Schedule = &flowv1alpha1.ScheduleTrigger{Cron: "@daily"}
+	scheduled := func(f *facts) { f.published.Path, f.published.Pattern, f.url = "", "", "" }
+	setStatus(flow, good(scheduled))
+	g.Expect(flow.Status.URL).To(BeEmpty())
+	g.Expect(flow.Status.Mode).To(Equal("Async"))
+	g.Expect(meta.IsStatusConditionTrue(flow.Status.Conditions, flowv1alpha1.ConditionReady)).To(BeTrue())
+	setStatus(flow, good(scheduled, dangling))
+	programmed := meta.FindStatusCondition(flow.Status.Conditions, flowv1alpha1.ConditionProgrammed)
+	g.Expect(programmed.Message).To(Equal("Nothing is run until the references resolve"))
+}
+
+func TestStatusOfDurableRuns(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	flow := &flowv1alpha1.Flow{}
+	flow.Spec.Triggers.Webhook = &flowv1alpha1.WebhookTrigger{}
+	flow.Spec.Response = &flowv1alpha1.FlowResponse{Mode: flowv1alpha1.ResponseModeAsync}
+	setStatus(flow, good(func(f *facts) { f.runs = &fleet.Runs{Failed: 3, DeadLettered: 2, Active: 5} }))
+	g.Expect(flow.Status.Mode).To(Equal("Async"))
+	g.Expect(*flow.Status.Runs).To(Equal(flowv1alpha1.RunsStatus{Failed: 3, DeadLettered: 2, Active: 5}))
+}
+
 func observe(link fleet.Link, total, programmed, refused int32) func(*facts) {
 	return func(f *facts) {
 		f.observation = fleet.Observation{Link: link, Total: total, Programmed: programmed, Refused: refused, Refusal: "too new"}
@@ -150,6 +177,7 @@ func TestConditions(t *testing.T) {
 			t.Parallel()
 			g := NewWithT(t)
 			flow := &flowv1alpha1.Flow{ObjectMeta: metav1.ObjectMeta{Generation: 3}}
+			flow.Spec.Triggers.Webhook = &flowv1alpha1.WebhookTrigger{}
 			setStatus(flow, tc.facts)
 			var got []string
 			for _, c := range flow.Status.Conditions {
@@ -194,6 +222,7 @@ func TestStatusFields(t *testing.T) {
 	t.Parallel()
 	g := NewWithT(t)
 	flow := &flowv1alpha1.Flow{}
+	flow.Spec.Triggers.Webhook = &flowv1alpha1.WebhookTrigger{}
 	setStatus(flow, good())
 	g.Expect(flow.Status.URL).To(Equal("https://hooks.example.com/hook/ns/pets"))
 	g.Expect(flow.Status.Revision).To(Equal("0123456789abcdef"))
