@@ -16,6 +16,8 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"syscall"
+	// Schedules have time zones, whatever is installed.
+	_ "time/tzdata"
 
 	"github.com/spf13/pflag"
 

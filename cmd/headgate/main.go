@@ -10,6 +10,8 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	// Schedules have time zones, whatever is installed.
+	_ "time/tzdata"
 
 	"github.com/headgate-io/headgate/internal/cli"
 )
