@@ -19,7 +19,9 @@ CONTAINER_TOOL ?= docker
 KUBECTL ?= kubectl
 # How long each fuzz target runs.
 FUZZ_TIME ?= 10s
-# The packages that fuzz, bench and deflake work on.
+# Arguments of "make bench", such as --rounds=9 --duration=4s.
+BENCH_ARGS ?=
+# The packages that fuzz, bench-go and deflake work on.
 PKG ?= ./...
 # Further arguments of every "go test", such as -run=TestName or -v.
 TEST_ARGS ?=
@@ -127,7 +129,12 @@ fuzz: ## Run every fuzz target of PKG for FUZZ_TIME each.
 	hack/fuzz.sh $(FUZZ_TIME) $(PKG)
 
 .PHONY: bench
-bench: ## Run the benchmarks of PKG.
+bench: build ## Compare the gateway with a handler by hand, nginx and HAProxy (Debian: apt-get install nginx haproxy); BENCH_ARGS=--help.
+	CGO_ENABLED=0 go build -trimpath -o bin/bench ./test/bench
+	bin/bench $(BENCH_ARGS)
+
+.PHONY: bench-go
+bench-go: ## Run the Go benchmarks of PKG.
 	go test -run='^$$' -bench=. -benchmem $(TEST_ARGS) $(PKG)
 
 .PHONY: deflake
