@@ -7,7 +7,7 @@
 // # Lifecycle
 //
 // A [Runner] lives as long as its process and holds what all flows share: the
-// environment of expressions and one pool of connections. [Runner.Link] turns a
+// environment of expressions and the pools of connections. [Runner.Link] turns a
 // program into a [Flow] by compiling every expression in it; whatever could be
 // found wrong before a request arrives is found there. [Flow.Run] runs the flow
 // once. A Flow holds no resources: it is dropped when its program changes, and

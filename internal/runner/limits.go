@@ -91,6 +91,14 @@ const (
 	maxIdleConns        = 2048
 	maxIdleConnsPerHost = 256
 
+	// idleSweepInterval is how often pooled connections without TLS are looked
+	// through for those that are of no use anymore.
+	idleSweepInterval = 10 * time.Second
+
+	// maxPlainBody bounds the body of a call that is written before its answer is
+	// read. It is below what the kernel takes at once for a connection.
+	maxPlainBody = 32 << 10
+
 	// http2PingAfter and http2PingTimeout find HTTP/2 connections whose other
 	// end is gone.
 	http2PingAfter   = 15 * time.Second

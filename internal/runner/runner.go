@@ -8,7 +8,6 @@ import (
 	"crypto/x509"
 	"log/slog"
 	"net"
-	"net/http"
 	"net/netip"
 	"sync"
 	"time"
@@ -59,7 +58,7 @@ type Options struct {
 type Runner struct {
 	maxBody   int64
 	userAgent string
-	transport *http.Transport
+	transport *transport
 	clock     clock.PassiveClock
 	jitter    func(limit time.Duration) time.Duration
 	wait      func(ctx context.Context, d time.Duration) error

@@ -9,8 +9,29 @@ import (
 	"net/http"
 )
 
+// transport makes the calls of a Runner: those over HTTP/1.1 without TLS and with
+// a small body by plain, all others by full.
+type transport struct {
+	plain *plainTransport
+	full  *http.Transport
+}
+
+// RoundTrip implements [http.RoundTripper].
+func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
+	if t.plain.takes(req) {
+		return t.plain.RoundTrip(req)
+	}
+	return t.full.RoundTrip(req)
+}
+
+// CloseIdleConnections closes the connections that are not in use.
+func (t *transport) CloseIdleConnections() {
+	t.plain.CloseIdleConnections()
+	t.full.CloseIdleConnections()
+}
+
 // newTransport returns the one transport of a Runner.
-func newTransport(opts *Options) *http.Transport {
+func newTransport(opts *Options) *transport {
 	guard := newGuard(opts.AllowCIDRs, opts.DenyCIDRs)
 	dialer := &net.Dialer{
 		Timeout:        dialTimeout,
@@ -18,6 +39,10 @@ func newTransport(opts *Options) *http.Transport {
 		Resolver:       opts.Resolver,
 		ControlContext: guard.control,
 	}
+	return &transport{plain: newPlainTransport(dialer.DialContext), full: newFullTransport(opts, dialer)}
+}
+
+func newFullTransport(opts *Options, dialer *net.Dialer) *http.Transport {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	protocols.SetHTTP2(true)
