@@ -75,7 +75,7 @@ func BenchmarkTreeJSON(b *testing.B) {
 }
 
 func BenchmarkDecodeJSON(b *testing.B) {
-	large := `[` + strings.TrimSuffix(strings.Repeat(sample+",", 25), ",") + `]`
+	large := `{"petname": "Gromit", "others": [` + strings.TrimSuffix(strings.Repeat(sample+",", 25), ",") + `]}`
 	for name, src := range map[string]string{"petstore": petstore, "10kB": large} {
 		data := []byte(src)
 		b.Run(name, func(b *testing.B) {
@@ -83,6 +83,15 @@ func BenchmarkDecodeJSON(b *testing.B) {
 			b.SetBytes(int64(len(data)))
 			for b.Loop() {
 				if _, err := expr.DecodeJSON(data, expr.JSONLimits{}); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+		b.Run(name+"-lazily", func(b *testing.B) {
+			b.ReportAllocs()
+			b.SetBytes(int64(len(data)))
+			for b.Loop() {
+				if _, err := expr.DecodeJSONLazily(data, expr.JSONLimits{}); err != nil {
 					b.Fatal(err)
 				}
 			}

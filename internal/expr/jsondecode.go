@@ -126,7 +126,7 @@ func (d *jsonDecoder) object(depth int) (any, error) {
 		before := len(m)
 		m[name] = v
 		if len(m) == before {
-			return d.fail(offset, "this name occurs twice in the object")
+			return d.fail(offset, repeatedName)
 		}
 		return nil
 	})
@@ -136,9 +136,23 @@ func (d *jsonDecoder) object(depth int) (any, error) {
 	return m, nil
 }
 
+// The reasons that are found in two places.
+const (
+	repeatedName     = "this name occurs twice in the object"
+	numberOutOfRange = "the number is out of range"
+	invalidText      = "the string is not valid UTF-8"
+	controlInText    = "a control character in a string must be escaped"
+	unclosedText     = "the string is not closed"
+)
+
 // members reads an object; each must read the value that follows the name it is
 // given. The offset is that of the name.
 func (d *jsonDecoder) members(depth int, each func(name string, offset int) error) error {
+	return d.rawMembers(depth, func(name []byte, offset int) error { return each(string(name), offset) })
+}
+
+// rawMembers is members for who does not keep the name.
+func (d *jsonDecoder) rawMembers(depth int, each func(name []byte, offset int) error) error {
 	if depth > d.maxDepth {
 		return d.fail(d.pos, "it nests too deeply")
 	}
@@ -152,7 +166,7 @@ func (d *jsonDecoder) members(depth int, each func(name string, offset int) erro
 			return d.fail(d.pos, "the name of a member was expected")
 		}
 		offset := d.pos
-		name, err := d.str()
+		name, err := d.rawString()
 		if err != nil {
 			return err
 		}
@@ -221,10 +235,11 @@ func (d *jsonDecoder) elements(depth int, each func() error) error {
 // float64 otherwise.
 func (d *jsonDecoder) number() (any, error) {
 	start := d.pos
-	literal, integral, err := d.numberLiteral()
+	integral, err := d.numberEnd()
 	if err != nil {
 		return nil, err
 	}
+	literal := string(d.data[start:d.pos])
 	if integral && literal != "-0" { // Only a float64 knows a negative zero.
 		if n, err := strconv.ParseInt(literal, 10, 64); err == nil {
 			return n, nil
@@ -232,28 +247,29 @@ func (d *jsonDecoder) number() (any, error) {
 	}
 	f, err := strconv.ParseFloat(literal, 64)
 	if err != nil || math.IsInf(f, 0) {
-		return nil, d.fail(start, "the number is out of range")
+		return nil, d.fail(start, numberOutOfRange)
 	}
 	return f, nil
 }
 
-func (d *jsonDecoder) numberLiteral() (literal string, integral bool, err error) {
+// numberEnd reads over a number and tells whether it is written as an integer.
+func (d *jsonDecoder) numberEnd() (integral bool, err error) {
 	start := d.pos
 	if d.data[d.pos] == '-' {
 		d.pos++
 	}
 	switch n := d.digits(); {
 	case n == 0:
-		return "", false, d.fail(d.pos, "a digit was expected")
+		return false, d.fail(d.pos, "a digit was expected")
 	case n > 1 && d.data[d.pos-n] == '0':
-		return "", false, d.fail(start, "a number must not start with 0")
+		return false, d.fail(start, "a number must not start with 0")
 	}
 	integral = true
 	if d.pos < len(d.data) && d.data[d.pos] == '.' {
 		integral = false
 		d.pos++
 		if d.digits() == 0 {
-			return "", false, d.fail(d.pos, "a digit was expected")
+			return false, d.fail(d.pos, "a digit was expected")
 		}
 	}
 	if d.pos < len(d.data) && (d.data[d.pos] == 'e' || d.data[d.pos] == 'E') {
@@ -263,10 +279,10 @@ func (d *jsonDecoder) numberLiteral() (literal string, integral bool, err error)
 			d.pos++
 		}
 		if d.digits() == 0 {
-			return "", false, d.fail(d.pos, "a digit was expected")
+			return false, d.fail(d.pos, "a digit was expected")
 		}
 	}
-	return string(d.data[start:d.pos]), integral, nil
+	return integral, nil
 }
 
 func (d *jsonDecoder) digits() int {
@@ -279,32 +295,13 @@ func (d *jsonDecoder) digits() int {
 
 // str reads a string; the position is at its opening quote.
 func (d *jsonDecoder) str() (string, error) {
-	start := d.pos
-	d.pos++
-	ascii := true
-	for i := d.pos; i < len(d.data); i++ {
-		switch c := d.data[i]; {
-		case c == '"':
-			s := d.data[d.pos:i]
-			if !ascii && !utf8.Valid(s) {
-				return "", d.fail(start, "the string is not valid UTF-8")
-			}
-			d.pos = i + 1
-			return string(s), nil
-		case c == '\\':
-			return d.escapedString(start, i)
-		case c < 0x20:
-			return "", d.fail(i, "a control character in a string must be escaped")
-		case c >= utf8.RuneSelf:
-			ascii = false
-		}
-	}
-	return "", d.fail(start, "the string is not closed")
+	s, err := d.rawString()
+	return string(s), err
 }
 
 // escapedString reads a string that starts at start and whose first backslash
 // is at i.
-func (d *jsonDecoder) escapedString(start, i int) (string, error) {
+func (d *jsonDecoder) escapedString(start, i int) ([]byte, error) {
 	out := append(make([]byte, 0, 2*(i-d.pos)+16), d.data[d.pos:i]...)
 	d.pos = i
 	for d.pos < len(d.data) {
@@ -312,23 +309,23 @@ func (d *jsonDecoder) escapedString(start, i int) (string, error) {
 		case c == '"':
 			d.pos++
 			if !utf8.Valid(out) {
-				return "", d.fail(start, "the string is not valid UTF-8")
+				return nil, d.fail(start, invalidText)
 			}
-			return string(out), nil
+			return out, nil
 		case c < 0x20:
-			return "", d.fail(d.pos, "a control character in a string must be escaped")
+			return nil, d.fail(d.pos, controlInText)
 		case c != '\\':
 			out = append(out, c)
 			d.pos++
 		default:
 			r, err := d.escape()
 			if err != nil {
-				return "", err
+				return nil, err
 			}
 			out = utf8.AppendRune(out, r)
 		}
 	}
-	return "", d.fail(start, "the string is not closed")
+	return nil, d.fail(start, unclosedText)
 }
 
 var simpleEscapes = [256]byte{

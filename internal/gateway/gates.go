@@ -72,7 +72,7 @@ func (h *handler) checkSchema(x *exchange) *problem {
 	if x.route.schema == nil {
 		return nil
 	}
-	found := x.route.schema.Check(x.body)
+	found := x.route.schema.Check(runner.Plain(x.body))
 	if len(found) == 0 {
 		return nil
 	}

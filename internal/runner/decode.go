@@ -68,14 +68,15 @@ func unsupportedType(message string) *DecodeError {
 // DecodeBody makes a value of a body by its content type, in the value model of
 // package expr:
 //
-//	JSON, also +json           what expr.DecodeJSON makes of it; UTF-8 only (RFC 8259)
+//	JSON, also +json           what expr.DecodeJSONLazily makes of it; UTF-8 only (RFC 8259)
 //	form                       a map of strings; a name that is repeated has a list of them
 //	XML, also +xml             a map; see below
 //	multipart/form-data        a map as for forms; files (parts with a file name) are bytes
 //	text/*                     a string
 //	anything else, or nothing  bytes
 //
-// Text in another charset than UTF-8 is converted.
+// Text in another charset than UTF-8 is converted. Raw must not be changed
+// afterwards; [Plain] is for who wants Go values only.
 //
 // An XML document is a map with one key, the root element. An element is the
 // string in it or, if it has attributes or children, a map: a key for each
@@ -96,7 +97,7 @@ func DecodeBody(contentType string, raw []byte, limits DecodeLimits) (any, *Deco
 
 // DecodeJSON is [DecodeBody] for JSON.
 func DecodeJSON(raw []byte, limits DecodeLimits) (any, *DecodeError) {
-	value, err := expr.DecodeJSON(raw, expr.JSONLimits{MaxDepth: limits.MaxDepth})
+	value, err := expr.DecodeJSONLazily(raw, expr.JSONLimits{MaxDepth: limits.MaxDepth})
 	if bad, ok := errors.AsType[*expr.JSONError](err); ok {
 		return nil, malformed(fmt.Sprintf("at byte %d: %s", bad.Offset, bad.Message))
 	}
@@ -105,6 +106,10 @@ func DecodeJSON(raw []byte, limits DecodeLimits) (any, *DecodeError) {
 	}
 	return value, nil
 }
+
+// Plain returns a decoded body as Go values: what [DecodeBody] has found to be
+// valid and not yet taken apart is decoded.
+func Plain(body any) any { return expr.Plain(body) }
 
 // parseMedia reads a content type. Of one with malformed parameters it returns
 // the media type beside the problem.

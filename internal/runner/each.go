@@ -206,6 +206,8 @@ func sizeOf(v any) int64 {
 		size += int64(len(v))
 	case []byte:
 		size += int64(len(v))
+	case *expr.LazyObject:
+		size += int64(v.Bytes())
 	case []any:
 		for _, element := range v {
 			size += sizeOf(element)

@@ -67,7 +67,8 @@ type Request struct {
 	// Params are path and declared parameters.
 	Params      map[string]string
 	ContentType string
-	// Body is the decoded body in the value model of package expr; nil is null.
+	// Body is the decoded body in the value model of package expr, or as
+	// [DecodeBody] returns it; nil is null.
 	Body    any
 	RawBody []byte
 	// IP address of the caller.

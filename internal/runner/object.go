@@ -9,6 +9,8 @@ import (
 	"cel.dev/cel-go/common/types"
 	"cel.dev/cel-go/common/types/ref"
 	"cel.dev/cel-go/common/types/traits"
+
+	"github.com/headgate-io/headgate/internal/expr"
 )
 
 // object is a CEL map of known names whose values are made when an expression
@@ -52,7 +54,7 @@ func nativeOf(v any) any {
 		}
 		return out
 	default:
-		return v
+		return expr.Plain(v)
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"github.com/fxamacker/cbor/v2"
 
+	"github.com/headgate-io/headgate/internal/expr"
 	"github.com/headgate-io/headgate/internal/program"
 )
 
@@ -153,13 +154,13 @@ func newStepState(started time.Time, out *exchange, result *StepResult) (StepSta
 
 func save(x *exchange) savedStep {
 	out := savedStep{
-		Name: x.name, Skipped: x.skipped, Status: x.status, Header: x.header, Body: x.body,
+		Name: x.name, Skipped: x.skipped, Status: x.status, Header: x.header, Body: expr.Plain(x.body),
 		Loop: x.loop, Succeeded: x.succeeded, Failed: x.failed,
 	}
 	if sameValue(x.body, x.output) {
 		out.OutputIsBody = true
 	} else {
-		out.Output = x.output
+		out.Output = expr.Plain(x.output)
 	}
 	if e := x.failure; e != nil {
 		out.Failure = &savedError{
@@ -214,7 +215,7 @@ func sameValue(a, b any) bool {
 		return false
 	}
 	switch va.Kind() {
-	case reflect.Map:
+	case reflect.Map, reflect.Pointer:
 		return va.UnsafePointer() == vb.UnsafePointer()
 	case reflect.Slice:
 		return va.UnsafePointer() == vb.UnsafePointer() && va.Len() == vb.Len()

@@ -4,6 +4,7 @@
 package runner
 
 import (
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"net/http"
@@ -61,6 +62,11 @@ func anyValue(r *rand.Rand, depth int) any {
 
 func anyExchange(r *rand.Rand, items bool) *exchange {
 	x := &exchange{name: "s", skipped: r.IntN(5) == 0, body: anyValue(r, 0)}
+	if r.IntN(4) == 0 {
+		// Large enough for its members to be decoded when they are asked for.
+		text := fmt.Sprintf(`{"id": %d, "note": %q}`, r.IntN(9), strings.Repeat("x", 2000))
+		x.body, _ = DecodeJSON([]byte(text), DecodeLimits{})
+	}
 	if x.output = x.body; r.IntN(2) == 0 {
 		x.output = anyValue(r, 0)
 	}
