@@ -42,10 +42,13 @@ func main() {
 
 // run serves until ctx is done and has drained.
 func run(ctx context.Context, args []string, stderr io.Writer) error {
-	opts, err := parse(args, stderr)
+	out := newLogWriter(stderr)
+	defer out.flush()
+	opts, err := parse(args, out)
 	if err != nil {
 		return err
 	}
+	opts.Logger = slog.New(&promptHandler{Handler: opts.Logger.Handler(), out: out})
 	g, err := gateway.New(opts)
 	if err != nil {
 		return err

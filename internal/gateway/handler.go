@@ -284,7 +284,10 @@ func (h *handler) logAccess(ctx context.Context, x *exchange, took time.Duration
 		attrs = append(attrs, slog.String("step", x.failure.Step), slog.String("class", string(x.failure.Class)),
 			slog.String("error", x.failure.Report()))
 	}
-	h.log.LogAttrs(ctx, slog.LevelInfo, "Request", attrs...)
+	// Not through the logger, which would look up who called it.
+	record := slog.NewRecord(x.started.Add(took), slog.LevelInfo, "Request", 0)
+	record.AddAttrs(attrs...)
+	_ = h.log.Handler().Handle(ctx, record) // as the logger does it
 }
 
 // shortMethod bounds what a caller can put into the log.

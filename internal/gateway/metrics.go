@@ -52,6 +52,10 @@ type metrics struct {
 	refused      prometheus.Gauge
 	revision     prometheus.Gauge
 
+	// What nearly every run counts, looked up once.
+	runSucceeded, stepSucceeded prometheus.Counter
+	answered                    [len(codeClasses)]prometheus.Counter
+
 	mu sync.Mutex
 	// series of the flows, made when the flow is linked; those that have
 	// metric series of their own are counted in named.
@@ -113,6 +117,10 @@ func newMetrics(version string, log *slog.Logger, inFlightBody, busConnected fun
 			Name: "headgate_snapshot_revision", Help: "Revision of the bus up to which programs are served.",
 		}),
 		series: make(map[program.Key]*flowSeries),
+	}
+	m.runSucceeded, m.stepSucceeded = m.runs.WithLabelValues(outcomeSucceeded), m.steps.WithLabelValues(outcomeSucceeded)
+	for i, class := range codeClasses {
+		m.answered[i] = m.upstream.WithLabelValues(class)
 	}
 	m.other = &flowSeries{key: program.Key{Name: otherFlow}, m: m}
 	m.other.once.Do(m.other.create)
@@ -202,12 +210,20 @@ func (m *metrics) stopped(reason string) { m.stops.WithLabelValues(reason).Inc()
 
 // ran counts a run and what its steps did.
 func (m *metrics) ran(result *runner.Result) {
-	m.runs.WithLabelValues(outcome(result.Err, false)).Inc()
+	if result.Err == nil {
+		m.runSucceeded.Inc()
+	} else {
+		m.runs.WithLabelValues(string(result.Err.Class)).Inc()
+	}
 	for i := range result.Steps {
 		step := &result.Steps[i]
-		m.steps.WithLabelValues(outcome(step.Err, step.Skipped)).Inc()
+		if step.Err == nil && !step.Skipped {
+			m.stepSucceeded.Inc()
+		} else {
+			m.steps.WithLabelValues(outcome(step.Err, step.Skipped)).Inc()
+		}
 		if step.Status != 0 {
-			m.upstream.WithLabelValues(codeClasses[codeClass(step.Status)]).Inc()
+			m.answered[codeClass(step.Status)].Inc()
 		}
 	}
 }
