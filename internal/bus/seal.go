@@ -5,6 +5,7 @@ package bus
 
 import (
 	"crypto/cipher"
+	"crypto/hmac"
 	"crypto/sha256"
 	"crypto/subtle"
 	"fmt"
@@ -26,6 +27,8 @@ const (
 type sealer struct {
 	aead  cipher.AEAD
 	keyID [sealKeyID]byte
+	// macKey is for names, see mac.
+	macKey [sha256.Size]byte
 }
 
 func newSealer(key []byte) (*sealer, error) {
@@ -38,6 +41,7 @@ func newSealer(key []byte) (*sealer, error) {
 	// its own label, so it gives nothing away.
 	sum := sha256.Sum256(append([]byte("headgate sealing key id\x00"), key...))
 	copy(s.keyID[:], sum[:])
+	s.macKey = sha256.Sum256(append([]byte("headgate name key\x00"), key...))
 	return s, nil
 }
 
@@ -85,4 +89,11 @@ func (s *sealer) openFor(store, place string, sealed []byte) ([]byte, error) {
 // Flow's program cannot be replayed under the name of another.
 func sealedFor(store, place string) []byte {
 	return []byte(store + "\x00" + place)
+}
+
+// mac returns a name for key that tells nothing about it.
+func (s *sealer) mac(kind, key string) []byte {
+	mac := hmac.New(sha256.New, s.macKey[:])
+	mac.Write([]byte(kind + "\x00" + key))
+	return mac.Sum(nil)
 }
