@@ -16,9 +16,38 @@
 //   - programs: one sealed program per Flow, written by the controller only.
 //   - gateways: one heartbeat per gateway replica; entries expire by themselves.
 //   - reports: run counters and credential use, per object and replica.
+//   - cache, seen: values that flows store, and ids that must not be taken twice.
+//   - leases, ticks: which replica looks after what, and what schedules did last.
 //
 // Names on the wire follow the key-value convention of NATS (stream KV_<bucket>,
 // subjects $KV.<bucket>.<key>), so that its tools can be used to look at them.
+//
+// # Durable runs
+//
+// A run that was accepted is never lost, and its record can be read later:
+//
+//   - INTAKE has what was accepted. Many accepts share one message, an envelope,
+//     and so one sync of the disk; see Intake.
+//   - QUEUE has the runs that wait or go on, in the order of acceptance, and their
+//     checkpoints. One replica at a time moves envelopes there, see DrainIntake.
+//     Each Flow belongs to one of a fixed number of partitions, and the replica
+//     with the lease of a partition follows it, see Queue.Follow.
+//   - RUNS has the records of runs that have ended, DEAD the requests of those
+//     that were given up.
+//
+// Everything in them is sealed and bound to its subject, but for what the owner of
+// a partition must know to order its runs: Flow, id, attempt, due time and a hash.
+// A stream that is full refuses and drops nothing; shares has how much of the
+// store each may fill. What is removed is removed in bulk, because single messages
+// cost a sync each to delete. A write may be stored although its answer was lost:
+// whoever reads must bear to see the same thing twice.
+//
+// # Faults
+//
+// JetStream does not answer writes when its disk fails, and not again before it is
+// started anew. Writes fail at once while others get no answer, see CheckWrites; a
+// Server whose store takes no writes waits for the volume and starts over, with
+// everything that was acknowledged.
 //
 // # Acknowledgement by watermark
 //
@@ -34,7 +63,8 @@
 //
 // Controller and gateways are different users of the server. A gateway can read
 // programs but not write, delete or purge them, and neither can read the
-// other's replies. Programs are sealed with a key that only controller and
+// other's replies or make up answers. The streams of runs are the gateways' own,
+// but they can neither make nor remove them. Programs are sealed with a key that only controller and
 // gateways hold; the name of the Flow is part of what is authenticated. See
 // Material for the keys and where they live.
 //

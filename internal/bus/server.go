@@ -12,6 +12,7 @@ import (
 	"net"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -70,10 +71,16 @@ type Server struct {
 	log   *slog.Logger
 	certs *certReloader
 	ready chan struct{}
+	// sayReady closes ready, once.
+	sayReady func()
+	started  atomic.Bool
 
 	mu sync.Mutex
-	// ns is set by Start when the server is created.
+	// ns is the server of this moment; nil before Start and while the store
+	// takes no writes.
 	ns *server.Server
+	// addr is where the listener was first; it stays there.
+	addr string
 }
 
 // NewServer checks the options; it touches neither disk nor network.
@@ -105,66 +112,10 @@ func NewServer(o ServerOptions) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("bus server: %w", err)
 	}
-	return &Server{opts: o, log: o.Logger, certs: certs, ready: make(chan struct{})}, nil
-}
-
-// Start runs the server until ctx is done, then closes the store cleanly and
-// returns nil. It returns an error when the server cannot start (ErrStoreKey
-// when the store is another's) or stops by itself.
-func (s *Server) Start(ctx context.Context) error {
-	if err := claimStore(s.opts.StoreDir, s.opts.Material.StoreKey); err != nil {
-		return fmt.Errorf("bus server: %w", err)
-	}
-	opts, err := s.natsOptions()
-	if err != nil {
-		return fmt.Errorf("bus server: %w", err)
-	}
-	ns, err := server.NewServer(opts)
-	if err != nil {
-		return fmt.Errorf("bus server: %w", err)
-	}
-	logger := newServerLog(s.log)
-	ns.SetLoggerV2(logger, s.log.Enabled(ctx, slog.LevelDebug), false, false)
-
-	s.mu.Lock()
-	if s.ns != nil {
-		s.mu.Unlock()
-		return errors.New("bus server: started twice")
-	}
-	s.ns = ns
-	s.mu.Unlock()
-
-	// Start returns when JetStream has recovered, or not at all from a
-	// fatal error: it expects the logger to end the process.
-	go ns.Start()
-	defer func() {
-		ns.Shutdown()
-		ns.WaitForShutdown()
-	}()
-	if err := awaitReady(ctx, ns, logger); err != nil {
-		if done(ctx) {
-			return nil
-		}
-		return fmt.Errorf("bus server: %w", err)
-	}
-	s.reportLostStreams(ns)
-	s.log.Info("Bus server is ready", "listen", s.Addr(), "storeDir", s.opts.StoreDir)
-	close(s.ready)
-
-	stopped := make(chan struct{})
-	go func() {
-		ns.WaitForShutdown()
-		close(stopped)
-	}()
-	select {
-	case <-ctx.Done():
-		s.log.Info("Bus server is stopping")
-		return nil
-	case err := <-logger.fatal:
-		return fmt.Errorf("bus server: %w", err)
-	case <-stopped:
-		return errors.New("bus server: stopped by itself")
-	}
+	ready := make(chan struct{})
+	return &Server{
+		opts: o, log: o.Logger, certs: certs, ready: ready, sayReady: sync.OnceFunc(func() { close(ready) }),
+	}, nil
 }
 
 // awaitReady waits for JetStream, however long recovery takes.
@@ -183,20 +134,27 @@ func awaitReady(ctx context.Context, ns *server.Server, logger *serverLog) error
 	}
 }
 
-// Ready is closed once clients can connect and JetStream serves.
+// Ready is closed once clients can connect and JetStream serves for the first
+// time.
 func (s *Server) Ready() <-chan struct{} { return s.ready }
 
 // Addr returns the address of the listener, or "" without one or before Ready.
 func (s *Server) Addr() string {
-	ns := s.natsServer()
-	if ns == nil || s.opts.Listen == "" {
-		return ""
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.addr
+}
+
+// keepAddr notes where the listener is.
+func (s *Server) keepAddr(ns *server.Server) {
+	if s.opts.Listen == "" {
+		return
 	}
-	addr := ns.Addr()
-	if addr == nil {
-		return ""
+	if addr := ns.Addr(); addr != nil {
+		s.mu.Lock()
+		s.addr = addr.String()
+		s.mu.Unlock()
 	}
-	return addr.String()
 }
 
 // InProcessConn connects to the server without a socket. It implements
@@ -204,7 +162,7 @@ func (s *Server) Addr() string {
 func (s *Server) InProcessConn() (net.Conn, error) {
 	ns := s.natsServer()
 	if ns == nil {
-		return nil, errors.New("bus server has not been started")
+		return nil, errors.New("bus server is not running")
 	}
 	return ns.InProcessConn()
 }
@@ -213,6 +171,12 @@ func (s *Server) natsServer() *server.Server {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.ns
+}
+
+func (s *Server) setServer(ns *server.Server) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ns = ns
 }
 
 func (s *Server) natsOptions() (*server.Options, error) {
@@ -243,7 +207,12 @@ func (s *Server) natsOptions() (*server.Options, error) {
 	if opts.DontListen {
 		return opts, nil
 	}
-	host, port, err := splitListen(s.opts.Listen)
+	listen := s.opts.Listen
+	if addr := s.Addr(); addr != "" {
+		// Clients know the port that was free the first time.
+		listen = addr
+	}
+	host, port, err := splitListen(listen)
 	if err != nil {
 		return nil, err
 	}
