@@ -43,8 +43,8 @@ func appendEntry(b []byte, e *Entry) []byte {
 	b = appendText(b, e.Flow.Namespace)
 	b = appendText(b, e.Flow.Name)
 	b = appendText(b, e.ID)
-	b = binary.AppendUvarint(b, uint64(e.Attempt)) //nolint:gosec // Validated: not negative.
-	b = binary.AppendUvarint(b, uint64(e.Starts))  //nolint:gosec // Validated: not negative.
+	b = binary.AppendUvarint(b, uint64(e.Attempt))
+	b = binary.AppendUvarint(b, uint64(e.Starts))
 	b = appendTime(b, e.Due)
 	b = binary.AppendUvarint(b, e.Order)
 	b = appendText(b, e.OrderKey)
@@ -98,11 +98,11 @@ func (d *decoder) uint() uint64 {
 // count reads a number that is at most limit.
 func (d *decoder) count(limit int) int {
 	v := d.uint()
-	if v > uint64(limit) { //nolint:gosec // Limits are constants above zero.
+	if v > uint64(limit) {
 		d.fail()
 		return 0
 	}
-	return int(v) //nolint:gosec // Checked above.
+	return int(v)
 }
 
 // bytes reads a text of at most limit bytes; it is part of the input.

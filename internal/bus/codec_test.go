@@ -99,7 +99,7 @@ func TestPartitionsNeverChange(t *testing.T) {
 	g.Expect(Partition(program.Key{Namespace: "shop", Name: "orders"})).To(Equal(11))
 	g.Expect(Partition(program.Key{Namespace: "shop", Name: "invoices"})).To(Equal(6))
 	seen := make(map[int]bool)
-	for _, name := range strings.Split("abcdefghijklmnopqrstuvwxyz0123456789", "") {
+	for name := range strings.SplitSeq("abcdefghijklmnopqrstuvwxyz0123456789", "") {
 		seen[Partition(program.Key{Namespace: "shop", Name: name})] = true
 	}
 	g.Expect(seen).To(HaveLen(Partitions))

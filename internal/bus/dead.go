@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -106,8 +107,8 @@ func (d *Dead) List(ctx context.Context, flow program.Key, limit int) ([]Letter,
 		return nil, fmt.Errorf("list dead letters: %w", err)
 	}
 	letters := make([]Letter, 0, len(found))
-	for i := len(found) - 1; i >= 0; i-- {
-		msg, err := d.c.message(ctx, streamDead, found[i], "")
+	for _, seq := range slices.Backward(found) {
+		msg, err := d.c.message(ctx, streamDead, seq, "")
 		if errors.Is(err, ErrNotFound) {
 			continue // Deleted meanwhile.
 		}

@@ -22,6 +22,9 @@ const (
 	drainPoll = time.Second
 	// purgeInterval is how often at most drained envelopes are removed.
 	purgeInterval = 250 * time.Millisecond
+	// drainClaim is how many envelopes a drainer says at once that it is about
+	// to drain.
+	drainClaim = 256
 	// drainLookups is how many records are looked up at one time.
 	drainLookups = 16
 	// drainedPoll is how often WaitDrained looks.
@@ -37,10 +40,10 @@ type DrainOptions struct {
 // DrainIntake moves accepted runs from the intake into the queue, in the order of
 // acceptance, until ctx is done. Every replica calls it; a lease decides who does
 // it, so that the order is kept. An envelope is removed from the intake after its
-// runs are in the queue: what is there when a replica begins may be there for the
-// second time, and its runs are put only if they are neither queued nor have
-// ended. They are marked Head.Uncertain. It returns an error only when the client
-// is closed.
+// runs are in the queue. One that another replica, or this one before a crash,
+// may have drained already is drained again: its runs are put only if they are
+// neither queued nor have ended, and are marked Head.Uncertain. It returns an
+// error only when the client is closed.
 func (c *Client) DrainIntake(ctx context.Context, o DrainOptions) error {
 	var wait backoff
 	for !done(ctx) {
@@ -87,7 +90,11 @@ type envelope struct {
 
 // drain works until ctx, which ends with the lease, is done.
 func (c *Client) drain(ctx context.Context) error {
-	d := &drainer{c: c, envelopes: make(chan envelope, drainAhead), done: ctx.Done(), again: true}
+	before, claimed, err := c.drainClaimed(ctx)
+	if err != nil {
+		return untilDone(ctx, err)
+	}
+	d := &drainer{c: c, envelopes: make(chan envelope, drainAhead), done: ctx.Done(), before: before, claimed: claimed}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
 		return c.follow(ctx, source{stream: streamIntake, filter: subjectIntake + ">", all: true}, d)
@@ -96,26 +103,65 @@ func (c *Client) drain(ctx context.Context) error {
 	return group.Wait()
 }
 
+// drainClaimed returns the last sequence of the intake that anybody may have
+// drained, and the last that was claimed. Without a claim any may have been.
+func (c *Client) drainClaimed(ctx context.Context) (before, claimed uint64, err error) {
+	value, _, err := c.get(ctx, bucketLeases, keyDrained)
+	if errors.Is(err, ErrNotFound) {
+		info, err := c.streamInfo(ctx, streamIntake)
+		if err != nil {
+			return 0, 0, err
+		}
+		return info.State.LastSeq, 0, nil
+	}
+	if err != nil {
+		return 0, 0, err
+	}
+	claimed, err = strconv.ParseUint(string(value), 10, 64)
+	if err != nil {
+		return 0, 0, fmt.Errorf("%w: what was drained last", errDamaged)
+	}
+	return claimed, claimed, nil
+}
+
+// claim says that envelopes up to seq are about to be drained. It says so for
+// some more, so that it costs a sync only now and then.
+func (d *drainer) claim(ctx context.Context, seq uint64) error {
+	if seq <= d.claimed {
+		return nil
+	}
+	value := strconv.AppendUint(nil, seq+drainClaim, 10)
+	err := d.retry(ctx, func() error {
+		_, err := d.c.publish(ctx, &nats.Msg{Subject: subjectPrefix(bucketLeases) + keyDrained, Data: value})
+		return err
+	})
+	if err == nil {
+		d.claimed = seq + drainClaim
+	}
+	return err
+}
+
 // drainer is the sink of the watch that reads the intake, and writes what it gets.
 type drainer struct {
 	c         *Client
 	envelopes chan envelope
 	done      <-chan struct{}
-	// again is true until everything has been read that was there.
-	again bool
+	// before is the last sequence that may have been drained before.
+	before uint64
 
-	// drained is the last sequence that was, purged the last that was removed
-	// after it was.
-	drained, purged uint64
+	// claimed is the last sequence that claim has told of, drained the last
+	// that was, and purged the last that was removed after it was.
+	claimed, drained, purged uint64
 }
 
-func (d *drainer) reset() { d.again = true }
+// reset: the intake was lost, and there is nothing to take back.
+func (d *drainer) reset() {}
 
-func (d *drainer) synced(uint64, string) { d.again = false }
+func (d *drainer) synced(uint64, string) {}
 
 func (d *drainer) change(e entry) {
 	select {
-	case d.envelopes <- envelope{seq: e.revision, subject: e.key, data: e.value, again: d.again}:
+	case d.envelopes <- envelope{seq: e.revision, subject: e.key, data: e.value, again: e.revision <= d.before}:
 	case <-d.done:
 	}
 }
@@ -154,6 +200,9 @@ func (d *drainer) collect(first envelope) []envelope {
 
 // settle puts the runs of envelopes into the queue, however long it takes.
 func (d *drainer) settle(ctx context.Context, batch []envelope) error {
+	if err := d.claim(ctx, batch[len(batch)-1].seq); err != nil {
+		return err
+	}
 	var fresh []*nats.Msg
 	var again []Entry
 	for _, e := range batch {
@@ -165,7 +214,7 @@ func (d *drainer) settle(ctx context.Context, batch []envelope) error {
 			continue
 		}
 		for n := range entries {
-			entries[n].Order = e.seq*maxEnvelopeEntries + uint64(n) //nolint:gosec // A small number.
+			entries[n].Order = e.seq*maxEnvelopeEntries + uint64(n)
 			if e.again {
 				again = append(again, entries[n])
 				continue
@@ -217,7 +266,7 @@ func (d *drainer) putFresh(ctx context.Context, messages []*nats.Msg, batch []en
 				continue // It was set aside.
 			}
 			for n := range entries {
-				entries[n].Order = e.seq*maxEnvelopeEntries + uint64(n) //nolint:gosec // A small number.
+				entries[n].Order = e.seq*maxEnvelopeEntries + uint64(n)
 			}
 			again = append(again, entries...)
 		}
@@ -253,51 +302,46 @@ func (d *drainer) putAgain(ctx context.Context, entries []Entry) error {
 	return nil
 }
 
+// putMissing looks first, because a batch is refused when one of its runs is
+// there; a run that comes in between is refused alone then.
 func (d *drainer) putMissing(ctx context.Context, entries []Entry) error {
-	ended := make([]bool, len(entries))
+	there := make([]bool, len(entries))
 	group, looking := errgroup.WithContext(ctx)
 	group.SetLimit(drainLookups)
 	for i := range entries {
 		group.Go(func() (err error) {
-			ended[i], err = d.c.hasEnded(looking, entries[i].Run)
+			there[i], err = d.c.isKnown(looking, entries[i].Run)
 			return err
 		})
 	}
 	if err := group.Wait(); err != nil {
 		return err
 	}
-	writing, cancel := context.WithTimeout(ctx, writeTimeout)
-	defer cancel()
-	var acks []jetstream.PubAckFuture
+	var messages []*nats.Msg
 	for i := range entries {
-		if ended[i] {
+		if there[i] {
 			continue
 		}
 		msg, err := d.c.queued(&entries[i], true)
 		if err != nil {
 			return err
 		}
-		if err := d.c.writable(); err != nil {
+		msg.Header.Set(jetstream.ExpectedLastSubjSeqHeader, "0")
+		messages = append(messages, msg)
+	}
+	for _, err := range d.c.queue.putEach(ctx, messages) {
+		if err != nil && !wrongLast(err) {
 			return err
 		}
-		ack, err := d.c.js.PublishMsgAsync(msg, jetstream.WithExpectLastSequencePerSubject(0))
-		if err != nil {
-			return writeError(err)
-		}
-		acks = append(acks, ack)
 	}
-	var failed error
-	for _, ack := range acks {
-		if _, err := d.c.await(writing, ack); err != nil && !wrongLast(err) && failed == nil {
-			failed = err
-		}
-	}
-	return failed
+	return nil
 }
 
-// hasEnded tells whether a run has a record or is a dead letter.
-func (c *Client) hasEnded(ctx context.Context, r Run) (bool, error) {
-	for _, place := range []struct{ stream, subject string }{{streamRuns, r.record()}, {streamDead, r.letter()}} {
+// isKnown tells whether a run is queued, has a record, or is a dead letter.
+func (c *Client) isKnown(ctx context.Context, r Run) (bool, error) {
+	for _, place := range []struct{ stream, subject string }{
+		{streamQueue, r.queued()}, {streamRuns, r.record()}, {streamDead, r.letter()},
+	} {
 		_, err := c.lastMessage(ctx, place.stream, place.subject)
 		if err == nil {
 			return true, nil

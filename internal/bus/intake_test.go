@@ -235,6 +235,31 @@ func TestDrainingAgainChangesNothing(t *testing.T) {
 	g.Expect(got[1].Uncertain).To(BeTrue(), "whoever starts it looks for a record first")
 }
 
+// Only what may have been drained before is looked up run by run: a backlog goes
+// into the queue as fast as what is new.
+func TestBacklogThatNobodyBeganToDrainIsCertain(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	_, _, gateway := startBus(t)
+	intake, _ := startIntake(t, gateway, IntakeOptions{})
+	g.Expect(intake.Accept(t.Context(), testEntry("orders", "first"))).To(Succeed())
+	stop := startDrain(t, gateway)
+	g.Expect(gateway.WaitDrained(t.Context())).To(Succeed())
+	stop()
+	for n := range drainClaim + 2 {
+		g.Expect(intake.Accept(t.Context(), testEntry("orders", fmt.Sprintf("r%d", n)))).To(Succeed())
+	}
+
+	startDrain(t, gateway)
+	g.Expect(gateway.WaitDrained(t.Context())).To(Succeed())
+
+	got := heads(t, gateway, orders).until(func(h Head) bool { return h.Synced })
+	g.Expect(got).To(HaveLen(drainClaim + 4))
+	g.Expect(got[drainClaim].Uncertain).To(BeTrue(), "the first drainer had claimed it")
+	g.Expect(got[drainClaim+1].Uncertain).To(BeFalse())
+	g.Expect(got[drainClaim+2].Uncertain).To(BeFalse())
+}
+
 func TestDamagedEnvelopeIsSetAsideAndTheRestIsDrained(t *testing.T) {
 	t.Parallel()
 	g := NewWithT(t)

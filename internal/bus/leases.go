@@ -24,6 +24,8 @@ const (
 
 	// leaseDrain is the lease of the replica that drains INTAKE.
 	leaseDrain = "drain"
+	// keyDrained is beside the leases: how far INTAKE may have been drained.
+	keyDrained = "drained"
 )
 
 var (

@@ -34,7 +34,7 @@ func (c *Client) ensure(ctx context.Context, configs []jetstream.StreamConfig) e
 		case err == nil:
 			// JetStream makes room for a smaller limit by dropping what is
 			// oldest. The share grows small as the stream does.
-			cfg.MaxBytes = max(cfg.MaxBytes, int64(info.State.Bytes)) //nolint:gosec // Far below 2^63.
+			cfg.MaxBytes = max(cfg.MaxBytes, int64(info.State.Bytes))
 			_, err = c.js.UpdateStream(ctx, cfg)
 		case errors.Is(err, ErrNoBucket):
 			_, err = c.js.CreateStream(ctx, cfg)

@@ -147,13 +147,3 @@ func parseQueued(subject string) (r Run, step bool, n int, err error) {
 	}
 	return r, step, n, nil
 }
-
-// parseRecord reads a subject of the run log or of the dead letters.
-func parseRecord(prefix, subject string) (Run, error) {
-	parts := strings.Split(strings.TrimPrefix(subject, prefix), ".")
-	if len(parts) != 3 {
-		return Run{}, fmt.Errorf("subject %q does not name a run", subject)
-	}
-	r := Run{Flow: program.Key{Namespace: parts[0], Name: parts[1]}, ID: parts[2]}
-	return r, r.validate()
-}

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -91,7 +92,7 @@ func (r *Runs) Put(ctx context.Context, record Record) error {
 func (r *Runs) PutBehind(record Record) bool {
 	msg, err := r.c.recorded(&record)
 	if err == nil {
-		err = r.c.behind.add(context.Background(), &write{
+		err = r.c.behind.add(&write{
 			messages: []*nats.Msg{msg},
 			settled: func(err error) {
 				if err != nil {
@@ -176,8 +177,8 @@ func (r *Runs) List(ctx context.Context, flow program.Key, limit int) ([]Record,
 		return nil, fmt.Errorf("list records of %s: %w", flow, err)
 	}
 	records := make([]Record, 0, len(found))
-	for i := len(found) - 1; i >= 0; i-- {
-		msg, err := r.c.message(ctx, streamRuns, found[i], "")
+	for _, seq := range slices.Backward(found) {
+		msg, err := r.c.message(ctx, streamRuns, seq, "")
 		if errors.Is(err, ErrNotFound) {
 			continue // Trimmed meanwhile.
 		}

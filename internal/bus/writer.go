@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -74,7 +75,7 @@ type write struct {
 func (w *writer) put(ctx context.Context, messages ...*nats.Msg) (uint64, error) {
 	done := make(chan struct{})
 	job := &write{messages: messages, settled: func(error) { close(done) }}
-	if err := w.add(ctx, job); err != nil {
+	if err := w.add(job); err != nil {
 		return 0, err
 	}
 	select {
@@ -85,8 +86,35 @@ func (w *writer) put(ctx context.Context, messages ...*nats.Msg) (uint64, error)
 	}
 }
 
+// putEach stores messages in order, each for itself, and returns how each ended.
+func (w *writer) putEach(ctx context.Context, messages []*nats.Msg) []error {
+	results := make([]error, len(messages))
+	var settled sync.WaitGroup
+	for i, m := range messages {
+		settled.Add(1)
+		if err := w.add(&write{messages: []*nats.Msg{m}, settled: func(err error) {
+			results[i] = err
+			settled.Done()
+		}}); err != nil {
+			results[i] = err
+			settled.Done()
+		}
+	}
+	all := make(chan struct{})
+	go func() {
+		settled.Wait()
+		close(all)
+	}()
+	select {
+	case <-all:
+		return results
+	case <-ctx.Done():
+		return []error{fmt.Errorf("%w: %w", ErrUnavailable, ctx.Err())}
+	}
+}
+
 // add lets job wait to be written, or says at once that it cannot be.
-func (w *writer) add(ctx context.Context, job *write) error {
+func (w *writer) add(job *write) error {
 	for _, m := range job.messages {
 		job.bytes += m.Size()
 	}
@@ -103,8 +131,9 @@ func (w *writer) add(ctx context.Context, job *write) error {
 	w.bytes += job.bytes
 	if w.rest == nil {
 		w.rest = make(chan struct{})
-		// It ends when nothing waits, and each write is bounded.
-		go w.run(context.WithoutCancel(ctx))
+		// It ends when nothing waits, and each write is bounded; none ends with
+		// whoever asked for it, since others may be in the same.
+		go w.run(context.Background()) //nolint:forbidigo // See above.
 	}
 	return nil
 }
@@ -293,7 +322,6 @@ const (
 	codeResources         jetstream.ErrorCode = 10002
 	codeStorageResources  jetstream.ErrorCode = 10047
 	codeWrongLastSequence jetstream.ErrorCode = 10071
-	codeBatchTooLarge     jetstream.ErrorCode = 10199
 )
 
 // rejected tells whether the server refused a write: nothing was stored.
@@ -315,10 +343,10 @@ func writeError(err error) error {
 	case err == nil:
 		return nil
 	case errors.As(err, &api):
-		switch api.ErrorCode {
-		case codeStoreFailed, codeResources, codeStorageResources:
+		if slices.Contains([]jetstream.ErrorCode{codeStoreFailed, codeResources, codeStorageResources}, api.ErrorCode) {
 			return fmt.Errorf("%w: %w", ErrFull, err)
-		case codeWrongLastSequence:
+		}
+		if api.ErrorCode == codeWrongLastSequence {
 			return err
 		}
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
