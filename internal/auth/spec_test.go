@@ -83,7 +83,7 @@ func TestForbiddenHeaders(t *testing.T) {
 	g := NewWithT(t)
 	for _, name := range []string{
 		"Host", "Content-Length", "Transfer-Encoding", "Connection", "Keep-Alive", "Proxy-Connection", "Proxy-Authorization",
-		"Proxy-Authenticate", "TE", "Trailer", "Upgrade", "Expect", "HTTP2-Settings", "Content-Type", "Content-Encoding",
+		"Proxy-Authenticate", "TE", "Trailer", "Upgrade", "Expect", "HTTP2-Settings", "Content-Type", "Content-Encoding", "traceparent", "tracestate",
 	} {
 		for _, spelling := range []string{name, strings.ToLower(name), strings.ToUpper(name)} {
 			g.Expect(auth.ForbiddenHeader(spelling)).To(BeTrue(), spelling)

@@ -43,7 +43,8 @@ func (e *SpecError) Error() string {
 }
 
 // forbiddenHeaders frame a message, belong to one hop, or describe the body:
-// a secret in one of them changes what the request means.
+// a secret in one of them changes what the request means. Trace context goes on
+// to everybody who is called.
 var forbiddenHeaders = map[string]bool{
 	"Connection":          true,
 	"Content-Encoding":    true,
@@ -57,6 +58,8 @@ var forbiddenHeaders = map[string]bool{
 	"Proxy-Authorization": true,
 	"Proxy-Connection":    true,
 	"Te":                  true,
+	"Traceparent":         true,
+	"Tracestate":          true,
 	"Trailer":             true,
 	"Transfer-Encoding":   true,
 	"Upgrade":             true,
@@ -64,7 +67,8 @@ var forbiddenHeaders = map[string]bool{
 
 // ForbiddenHeader reports whether a header field of this name, in any case, may
 // not carry a secret because it frames the message (RFC 9112), belongs to a
-// single hop (RFC 9110 section 7.6.1), or describes the body.
+// single hop (RFC 9110 section 7.6.1), describes the body, or is passed on to
+// whoever is called (W3C Trace Context).
 func ForbiddenHeader(name string) bool {
 	return forbiddenHeaders[http.CanonicalHeaderKey(name)]
 }

@@ -113,6 +113,8 @@ func (c *compiler) callHeader(at path, canonical string) {
 	switch {
 	case isReserved(canonical):
 		c.invalid(at, "is set by Headgate")
+	case isTraceContext(canonical):
+		c.invalid(at, "is set by Headgate, which passes trace context on by itself")
 	case canonical == "Content-Type":
 		c.invalid(at, "is set with contentType, not as a header")
 	case canonical == "Authorization":
@@ -124,6 +126,11 @@ func (c *compiler) callHeader(at path, canonical string) {
 
 // isReserved reports whether a header is part of the protocol of Headgate.
 func isReserved(canonical string) bool { return strings.HasPrefix(canonical, "Headgate-") }
+
+// isTraceContext reports whether a header is one of W3C Trace Context.
+func isTraceContext(canonical string) bool {
+	return canonical == "Traceparent" || canonical == "Tracestate"
+}
 
 // url checks what is known of a URL by now. It returns the URL if scheme, host
 // and port are known and in order.

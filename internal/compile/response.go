@@ -91,6 +91,8 @@ func (c *compiler) answerHeader(at path, canonical string) {
 	case canonical == "Content-Type":
 	case canonical == "Date" || isReserved(canonical):
 		c.invalid(at, "is set by Headgate")
+	case isTraceContext(canonical):
+		c.invalid(at, "is a header of requests (W3C Trace Context), and cannot be set in an answer")
 	case auth.ForbiddenHeader(canonical):
 		c.invalid(at, "frames the message or belongs to the connection, and cannot be set")
 	}
