@@ -78,6 +78,7 @@ func parse(args []string, stderr io.Writer) (gateway.Options, error) {
 	flags.StringSliceVar(&deny, "deny-cidrs", nil, "networks that flows must not call, whatever else is allowed")
 	flags.DurationVar(&opts.DrainDelay, "drain-delay", gateway.DefaultDrainDelay, "how long webhooks are still taken after the signal to stop, while readiness says no")
 	flags.DurationVar(&opts.DrainTimeout, "drain-timeout", gateway.DefaultDrainTimeout, "how long requests that are under way have after that")
+	opts.Tracing.AddFlags(flags)
 	flags.TextVar(&level, "log-level", slog.LevelInfo, "debug, info, warn or error")
 	flags.StringVar(&format, "log-format", "json", "json or text")
 	if err := flags.Parse(args); err != nil {

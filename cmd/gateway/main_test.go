@@ -16,6 +16,7 @@ import (
 
 	"github.com/headgate-io/headgate/internal/bus"
 	"github.com/headgate-io/headgate/internal/gateway"
+	"github.com/headgate-io/headgate/internal/tracing"
 )
 
 func TestParse(t *testing.T) {
@@ -25,7 +26,7 @@ func TestParse(t *testing.T) {
 		"--listen-address=127.0.0.1:1", "--admin-address=127.0.0.1:2", "--bus-listen-address=127.0.0.1:3",
 		"--bus-dir=/bus", "--store-dir=/store", "--store-max-size=500000000", "--bus-url=tls://bus:4222", "--replica=gateway-7",
 		"--allow-cidrs=127.0.0.0/8,10.0.0.0/8", "--allow-cidrs=fd00::/8", "--deny-cidrs=10.1.0.0/16",
-		"--drain-delay=0", "--drain-timeout=7s", "--log-level=warn", "--log-format=text",
+		"--drain-delay=0", "--drain-timeout=7s", "--otlp-endpoint=http://collector:4318", "--otlp-sample-ratio=0.25", "--log-level=warn", "--log-format=text",
 	}, &bytes.Buffer{})
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(opts.Logger.Enabled(t.Context(), slog.LevelInfo)).To(BeFalse())
@@ -37,6 +38,7 @@ func TestParse(t *testing.T) {
 		AllowCIDRs: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8")},
 		DenyCIDRs:  []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")},
 		DrainDelay: -1, DrainTimeout: 7 * time.Second,
+		Tracing: tracing.Options{Endpoint: "http://collector:4318", SampleRatio: new(0.25)},
 	}))
 }
 

@@ -20,6 +20,7 @@ import (
 	"github.com/headgate-io/headgate/internal/bus"
 	"github.com/headgate-io/headgate/internal/cli/manifest"
 	"github.com/headgate-io/headgate/internal/gateway"
+	"github.com/headgate-io/headgate/internal/tracing"
 )
 
 const (
@@ -44,6 +45,7 @@ type serveOptions struct {
 	listen, admin string
 	allow, deny   []string
 	level         slog.Level
+	tracing       tracing.Options
 }
 
 func newServe(s Streams) *cobra.Command {
@@ -64,6 +66,7 @@ func newServe(s Streams) *cobra.Command {
 	c.Flags().StringVar(&o.admin, "admin-address", defaultAdminAddress, "where /healthz, /readyz, /metrics and /version are served")
 	c.Flags().StringSliceVar(&o.allow, "allow-cidrs", nil, "networks that flows may call although they are private or local")
 	c.Flags().StringSliceVar(&o.deny, "deny-cidrs", nil, "networks that flows must not call, whatever else is allowed")
+	o.tracing.AddFlags(c.Flags())
 	c.Flags().TextVar(&o.level, "log-level", slog.LevelWarn, "what the gateway logs: debug, info, warn or error")
 	return c
 }
@@ -75,6 +78,7 @@ func (o *serveOptions) run(ctx context.Context, s Streams) (err error) {
 		BusListenAddress: loopback + ":0",
 		Replica:          replica,
 		DrainDelay:       -1,
+		Tracing:          o.tracing,
 		Version:          version(),
 		Logger:           slog.New(slog.NewTextHandler(s.Err, &slog.HandlerOptions{Level: o.level})),
 	}

@@ -95,6 +95,7 @@ func (h *handler) admit(x *exchange) *problem {
 	x.path = key.path
 	x.runID = h.newRunID()
 	x.w.Header().Set(headerRunID, x.runID)
+	h.beginSpan(x)
 	if p := h.checkAddress(x); p != nil {
 		return p
 	}

@@ -37,11 +37,13 @@
 // New checks options; Run serves until its context ends, and then drains: not
 // ready at once, still serving for a while so that load balancers notice, then
 // no new requests, the rest finished or, at the end of their time, stopped;
-// reports are flushed and the heartbeat is taken back before the bus goes.
+// reports are flushed and the heartbeat is taken back before the bus goes; the
+// last spans are sent after that, for a few seconds at most.
 //
 // # What is never shown
 //
 // Logs, metrics, heartbeats and reports hold no query, no header, no body and no
 // secret. Why credentials were refused is in logs and metrics only: the caller
-// always gets the same 401.
+// always gets the same 401. Spans hold what the author of a flow wrote, and of a
+// failure no more than its class.
 package gateway

@@ -17,6 +17,7 @@ import (
 
 	"github.com/headgate-io/headgate/internal/bus"
 	"github.com/headgate-io/headgate/internal/runner"
+	"github.com/headgate-io/headgate/internal/tracing"
 )
 
 // Gateway is one replica. Make it with New and run it once with Run.
@@ -29,6 +30,8 @@ type Gateway struct {
 	reports *reporter
 	status  *status
 	queue   *queue
+	// spans is nil if nobody records them.
+	spans *tracing.Exporter
 
 	// client is set once the bus can be used.
 	client atomic.Pointer[bus.Client]
@@ -41,9 +44,9 @@ type Gateway struct {
 	hookAddr, adminAddr net.Addr
 	busAddr             atomic.Pointer[string]
 
-	// What tests replace: two intervals, and the timer of the drain delay.
-	reportInterval, beatInterval time.Duration
-	after                        func(time.Duration) <-chan time.Time
+	// What tests replace: two intervals, the time for the last spans, and the timer of the drain delay.
+	reportInterval, beatInterval, flushTimeout time.Duration
+	after                                      func(time.Duration) <-chan time.Time
 }
 
 // New checks the options; it opens nothing.
@@ -61,6 +64,7 @@ func New(o Options) (*Gateway, error) {
 		listening:      make(chan struct{}),
 		reportInterval: reportInterval,
 		beatInterval:   bus.HeartbeatInterval,
+		flushTimeout:   flushTimeout,
 		after:          time.After,
 	}
 	g.wait("starting")
@@ -81,11 +85,18 @@ func New(o Options) (*Gateway, error) {
 			return 0
 		})
 	g.handler.metrics = g.metrics
+	who := tracing.Identity{Service: "headgate-gateway", Version: o.Version, Instance: o.Replica}
+	var err error
+	if g.spans, err = tracing.New(o.Tracing, who, o.Logger, g.metrics.registry); err != nil {
+		return nil, fmt.Errorf("gateway: %w", err)
+	}
+	g.handler.tracer = g.spans.Tracer()
 	g.runner = runner.New(runner.Options{
 		AllowCIDRs: o.AllowCIDRs,
 		DenyCIDRs:  o.DenyCIDRs,
 		Clock:      o.Clock,
 		Logger:     o.Logger,
+		Tracer:     g.handler.tracer,
 		UserAgent:  "headgate/" + o.Version,
 	})
 	return g, nil
@@ -125,10 +136,14 @@ func (g *Gateway) wait(phase string) { g.phase.Store(&phase) }
 // gateway cannot go on. A bus that is away is no such reason, a listener or a
 // store that cannot be opened is.
 func (g *Gateway) Run(ctx context.Context) error {
+	if err := g.spans.Start(ctx); err != nil {
+		return fmt.Errorf("gateway: %w", err)
+	}
 	hooks, admin, err := g.listen(ctx)
 	if err != nil {
 		return fmt.Errorf("gateway: %w", err)
 	}
+	defer g.flush(ctx)
 	defer g.runner.Close()
 
 	// What was begun is finished in order, so nothing below ends with ctx.
@@ -164,6 +179,15 @@ func (g *Gateway) Run(ctx context.Context) error {
 	}
 	g.log.Info("The gateway has stopped")
 	return nil
+}
+
+// flush sends the last spans, even though ctx is done.
+func (g *Gateway) flush(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), g.flushTimeout)
+	defer cancel()
+	if err := g.spans.Shutdown(ctx); err != nil {
+		g.log.Warn("The last spans were not sent", "error", err)
+	}
 }
 
 func (g *Gateway) listen(ctx context.Context) (hooks, admin net.Listener, err error) {

@@ -16,6 +16,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
 	"k8s.io/utils/clock"
 
 	"github.com/headgate-io/headgate/internal/runner"
@@ -37,6 +38,8 @@ type handler struct {
 	clock    clock.PassiveClock
 	newRunID func() string
 	limits   serverLimits
+	// tracer is nil if nobody records spans.
+	tracer trace.Tracer
 	// draining asks callers to look for another replica.
 	draining atomic.Bool
 }
@@ -63,6 +66,12 @@ type exchange struct {
 	// held is what the body has taken of the budget.
 	held int64
 
+	// trace is the span of the request, or until there is one that of the caller;
+	// it is invalid if there is neither.
+	trace trace.SpanContext
+	// span is nil if nobody records it.
+	span trace.Span
+
 	// status that was answered; 0 if none was.
 	status int
 	// failure of the run, if there was one.
@@ -74,6 +83,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.metrics.inFlight.Inc()
 	x := &exchange{w: w, r: r, started: h.clock.Now()}
 	defer h.finish(r.Context(), x)
+	x.trace = callerSpan(r.Context(), r.Header)
 
 	header := w.Header()
 	header.Set("Cache-Control", "no-store")
@@ -173,7 +183,11 @@ func (h *handler) extendDeadline(x *exchange) {
 }
 
 func (h *handler) request(x *exchange) *runner.Request {
+	if !x.trace.IsValid() {
+		x.trace = runner.NewTrace()
+	}
 	return &runner.Request{
+		Trace:       x.trace,
 		RunID:       x.runID,
 		Attempt:     1,
 		Method:      x.r.Method,
@@ -241,6 +255,7 @@ func (h *handler) finish(ctx context.Context, x *exchange) {
 	}
 	series.observe(x.status, took)
 	h.metrics.inFlight.Dec()
+	x.endSpan()
 	h.logAccess(ctx, x, took)
 }
 
@@ -253,7 +268,7 @@ func (h *handler) recovered(x *exchange, cause any) {
 	if fault, ok := cause.(runtime.Error); ok {
 		text = fault.Error()
 	}
-	h.log.Error("A request panicked", "run", x.runID, "panic", text, "stack", string(debug.Stack()))
+	h.log.Error("A request panicked", "run", x.runID, "trace_id", x.trace.TraceID().String(), "panic", text, "stack", string(debug.Stack()))
 	if x.status == 0 {
 		h.writeProblem(x, &problemInternal)
 	}
@@ -265,7 +280,7 @@ func (h *handler) logAccess(ctx context.Context, x *exchange, took time.Duration
 	if !h.log.Enabled(ctx, slog.LevelInfo) {
 		return
 	}
-	attrs := make([]slog.Attr, 0, 10)
+	attrs := make([]slog.Attr, 0, 12)
 	attrs = append(attrs, slog.String("method", shortMethod(x.r.Method)), slog.Int("status", x.status), slog.Duration("duration", took))
 	if x.route != nil {
 		attrs = append(attrs, slog.String("namespace", x.route.program.Namespace), slog.String("flow", x.route.program.Name),
@@ -273,6 +288,9 @@ func (h *handler) logAccess(ctx context.Context, x *exchange, took time.Duration
 		if x.route.unavailable != "" {
 			attrs = append(attrs, slog.String("unavailable", x.route.unavailable))
 		}
+	}
+	if x.trace.IsValid() {
+		attrs = append(attrs, slog.String("trace_id", x.trace.TraceID().String()))
 	}
 	if x.auth != "" {
 		attrs = append(attrs, slog.String("auth", x.auth))

@@ -64,6 +64,9 @@ const (
 	// runStopTimeout bounds how long runs that were stopped at the end of the
 	// drain have for recording their failure.
 	runStopTimeout = 5 * time.Second
+	// flushTimeout bounds how long the last spans are sent. With the rest of the
+	// drain it must fit into the grace period of a pod.
+	flushTimeout = 5 * time.Second
 	// farewellTimeout bounds the last reports and the leave of a gateway.
 	farewellTimeout = 5 * time.Second
 

@@ -16,6 +16,7 @@ import (
 	"k8s.io/utils/clock"
 
 	"github.com/headgate-io/headgate/internal/bus"
+	"github.com/headgate-io/headgate/internal/tracing"
 )
 
 // The defaults of [Options].
@@ -59,6 +60,10 @@ type Options struct {
 	// AllowCIDRs are networks that flows may call though the built-in list of
 	// runner.Runner denies them; DenyCIDRs are denied in addition, and win.
 	AllowCIDRs, DenyCIDRs []netip.Prefix
+
+	// Tracing says where spans go. Default: what the environment says, nowhere
+	// without.
+	Tracing tracing.Options
 
 	// DrainDelay is how long webhooks are still taken after the end was asked
 	// for, while readiness says no. Negative: not at all. Default
@@ -130,5 +135,5 @@ func (o *Options) validate() error {
 	case o.DrainTimeout < 0:
 		return errors.New("drain-timeout must not be negative")
 	}
-	return nil
+	return o.Tracing.Validate()
 }

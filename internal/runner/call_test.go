@@ -54,6 +54,7 @@ func TestPetstore(t *testing.T) {
 		"Content-Type":    {"application/json"},
 		"Headgate-Hops":   {"1"},
 		"Idempotency-Key": {"run-1/createPet"},
+		"Traceparent":     sent.Header["Traceparent"],
 		"User-Agent":      {"headgate/test"},
 	}))
 }

@@ -77,9 +77,16 @@
 // connection that it had kept open turns out to be closed before any byte of an
 // answer came.
 //
+// # Traces
+//
+// A call carries the trace context (W3C) of its run, with the span of its step
+// for the parent; a flow cannot set it. With a tracer, a step that runs is a
+// span, below that of the request, and so are the first items of a loop; without
+// one, steps have ids only.
+//
 // # What is never shown
 //
-// Errors and log lines hold neither a secret, nor the query of a URL, nor
+// Errors, log lines and spans hold neither a secret, nor the query of a URL, nor
 // anything that an upstream sent except its status. The secret that a caller
 // presented is removed from what expressions see.
 //

@@ -120,7 +120,7 @@ func (l *loop) item(ctx context.Context, i int) {
 			l.failed(x, child.crash(ctx, cause, l.step.name))
 		}
 	}()
-	tried, failure := child.attempts(ctx, l.step, x)
+	tried, failure := child.traced(ctx, l.step, x)
 	l.tried.Add(int64(tried))
 	l.used(child.result.KeysUsed)
 	// It could be read only while the answer was judged.
@@ -200,6 +200,7 @@ func (r *run) fork(item any, index int) *run {
 		inLoop:        true,
 		item:          item,
 		index:         index,
+		parent:        r.parent,
 	}
 	child.bind()
 	return child

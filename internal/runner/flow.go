@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"cel.dev/cel-go/common/types/ref"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/headgate-io/headgate/internal/auth"
 	"github.com/headgate-io/headgate/internal/expr"
@@ -50,6 +51,8 @@ type step struct {
 	action action
 	// paginate is nil for a step whose action is done once.
 	paginate *paginate
+	// trace is nil if nobody records spans.
+	trace *stepTrace
 }
 
 // Request is the call that a run answers, already authenticated and decoded.
@@ -57,6 +60,9 @@ type Request struct {
 	// RunID identifies the run, and is the first part of the Idempotency-Key of
 	// its calls.
 	RunID string
+	// Trace is the span that the run belongs to. Default: a new trace, which is
+	// not sampled.
+	Trace trace.SpanContext
 	// Attempt counts from 1.
 	Attempt int
 

@@ -94,6 +94,10 @@ const (
 	// maxItems is how many items a step may run for.
 	maxItems = 10_000
 
+	// maxItemSpans is how many items of a step have spans of their own. A trace of
+	// more is of no use to anybody.
+	maxItemSpans = 128
+
 	// maxItemsBytes bounds what the items of one step leave behind together.
 	maxItemsBytes = 64 << 20
 

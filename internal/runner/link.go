@@ -110,7 +110,7 @@ func (l *linker) steps() ([]step, error) {
 
 func (l *linker) step(s *program.Step) (step, error) {
 	field := "steps." + s.Name
-	out := step{name: s.Name, timeout: time.Duration(s.Timeout), retry: s.Retry, goOn: s.Continue}
+	out := step{name: s.Name, timeout: time.Duration(s.Timeout), retry: s.Retry, goOn: s.Continue, trace: l.trace(s)}
 	var err error
 	if s.If != "" {
 		if out.condition, err = l.env.Condition(s.If); err != nil {

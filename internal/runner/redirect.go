@@ -98,6 +98,8 @@ func (a *callAction) redirected(
 		"Accept-Encoding":    {"identity"},
 		headerHops:           from.header[headerHops],
 		headerIdempotencyKey: {r.idempotencyKey(a.step)},
+		// Of the trace no more than this: tracestate is what the caller sent.
+		headerTraceparent: from.header[headerTraceparent],
 	}
 	if a.wantsJSON() {
 		next.header.Set("Accept", acceptJSON)

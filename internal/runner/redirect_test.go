@@ -143,6 +143,7 @@ func TestRedirectsTakeNoSecretsToAnotherHost(t *testing.T) {
 					"Accept-Encoding": {"identity"},
 					"Headgate-Hops":   {"1"},
 					"Idempotency-Key": {"run-1/s"},
+					"Traceparent":     server.requests[0].Header["Traceparent"],
 					"User-Agent":      {"headgate/test"},
 				}))
 			}

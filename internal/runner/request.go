@@ -70,6 +70,7 @@ func (a *callAction) build(ctx context.Context, r *run) (*outgoing, *Error) {
 		return nil, failure
 	}
 	call.header[headerHops] = []string{strconv.Itoa(hops + 1)}
+	r.setTrace(call.header)
 	if _, own := call.header[headerIdempotencyKey]; !own {
 		call.header[headerIdempotencyKey] = []string{r.idempotencyKey(a.step)}
 	}

@@ -42,6 +42,7 @@ func (r *run) tries(ctx context.Context, s *step, out *exchange) (int, *Error) {
 		if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= delay {
 			return n, failure
 		}
+		r.tryAgain(ctx, n, failure)
 		if r.flow.runner.wait(ctx, delay) != nil {
 			return n, failure
 		}

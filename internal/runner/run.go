@@ -9,6 +9,8 @@ import (
 	"runtime/debug"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/headgate-io/headgate/internal/auth"
 	"github.com/headgate-io/headgate/internal/program"
 )
@@ -44,6 +46,8 @@ type run struct {
 	// ctx of what the run is doing: the evaluation of an expression gives an
 	// activation none, and reading stored values needs one.
 	ctx context.Context //nolint:containedctx // See above.
+	// parent is the span under which things happen now.
+	parent trace.SpanContext
 
 	requestFields requestFields
 	requestObject object
@@ -79,6 +83,9 @@ func (f *Flow) newRun(req *Request) *run {
 	}
 	r := &both.run
 	r.result.shared = r.shared
+	if r.parent = req.Trace; !r.parent.IsValid() {
+		r.parent = NewTrace()
+	}
 	r.requestFields = requestFields{Request: req, hidden: &f.hidden}
 	r.bind()
 	return r
@@ -97,6 +104,9 @@ func (r *run) execute(ctx context.Context) {
 			r.panicked(ctx, cause)
 		}
 	}()
+	if r.flow.runner.tracer != nil {
+		ctx = trace.ContextWithSpanContext(ctx, r.parent)
+	}
 	failure := r.steps(ctx)
 	if failure != nil && r.interrupt(ctx) {
 		return
@@ -195,10 +205,7 @@ func (r *run) attempt(ctx context.Context, s *step, out *exchange) (int, *Error)
 			return 0, nil
 		}
 	}
-	if s.forEach != nil {
-		return r.each(ctx, s, out)
-	}
-	return r.attempts(ctx, s, out)
+	return r.act(ctx, s, out)
 }
 
 // fail ends the run with an error, and with an answer if a rule has one.
@@ -266,7 +273,8 @@ func (r *run) logger() *slog.Logger {
 	return r.flow.runner.logger.With(
 		slog.String("namespace", r.flow.program.Namespace),
 		slog.String("flow", r.flow.program.Name),
-		slog.String("run", r.request.RunID))
+		slog.String("run", r.request.RunID),
+		slog.String("trace_id", r.parent.TraceID().String()))
 }
 
 // signed notes that a key signed a call.

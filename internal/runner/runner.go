@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
 	"k8s.io/utils/clock"
 
 	"github.com/headgate-io/headgate/internal/expr"
@@ -52,6 +53,9 @@ type Options struct {
 	Flows  Flows
 	// Logger takes what an operator has to know. Default: [slog.Default].
 	Logger *slog.Logger
+	// Tracer makes a span for every step, and for items. Default (nil): none is
+	// made; trace context is passed on all the same.
+	Tracer trace.Tracer
 	// UserAgent of outbound calls. Default: "headgate".
 	UserAgent string
 }
@@ -72,7 +76,9 @@ type Runner struct {
 	events    Events
 	flows     Flows
 	logger    *slog.Logger
-	env       func() (*expr.Env, error)
+	// tracer is nil if nobody records spans.
+	tracer trace.Tracer
+	env    func() (*expr.Env, error)
 }
 
 // New returns a Runner. Close it when nothing runs anymore.
@@ -88,6 +94,7 @@ func New(opts Options) *Runner {
 		events:    opts.Events,
 		flows:     opts.Flows,
 		logger:    opts.Logger,
+		tracer:    opts.Tracer,
 	}
 	if r.maxBody <= 0 {
 		r.maxBody = DefaultMaxResponseBody

@@ -47,7 +47,7 @@ func (a *flowAction) do(ctx context.Context, r *run, out *exchange) *Error {
 		return failure
 	}
 	inner := flow.newRun(req)
-	inner.shared, inner.depth = r.shared, r.depth+1
+	inner.shared, inner.depth, inner.parent = r.shared, r.depth+1, r.parent
 	r.shared.redactWith(flow)
 	inner.execute(ctx)
 	r.shared.held.Add(-inner.held)
