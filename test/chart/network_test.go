@@ -67,6 +67,8 @@ func TestGatewayReachesOnlyPublicAddresses(t *testing.T) {
 	_, full := policies(t, variants["full"]...)
 	g.Expect(reaches(full, "10.20.1.1", 5432)).To(BeTrue(), "allowed networks are open on every port")
 	g.Expect(reaches(full, "10.21.1.1", 443)).To(BeFalse())
+	g.Expect(reaches(full, "10.30.1.1", 4318)).To(BeTrue(), "the collector")
+	g.Expect(reaches(full, "10.30.1.1", 443)).To(BeFalse())
 	g.Expect(reaches(full, "1.1.1.1", 443)).To(BeTrue())
 	g.Expect(reaches(full, "8.8.8.8", 443)).To(BeFalse(), "denied")
 	g.Expect(reaches(full, "2606:4700::1111", 443)).To(BeFalse(), "::/0 is denied")
@@ -74,6 +76,14 @@ func TestGatewayReachesOnlyPublicAddresses(t *testing.T) {
 	_, some := policies(t, "--set=gateway.denyCIDRs={2606:4700::/32}")
 	g.Expect(reaches(some, "2606:4700::1111", 443)).To(BeFalse())
 	g.Expect(reaches(some, "2a00:1450::1", 443)).To(BeTrue())
+
+	for endpoint, port := range map[string]int{"http://collector:4318": 4318, "http://collector": 80, "https://collector/x": 443} {
+		_, traced := policies(t, "--set=tracing.endpoint="+endpoint)
+		g.Expect(traced.Egress).To(ContainElement(And(
+			HaveField("Ports", ConsistOf(HaveField("Port", HaveValue(Equal(intstr.FromInt(port)))))),
+			HaveField("To", ConsistOf(HaveField("NamespaceSelector", Not(BeNil())))),
+		)), endpoint)
+	}
 }
 
 // The controller makes no outbound call but to the API server and the bus.

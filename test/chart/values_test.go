@@ -33,6 +33,8 @@ func TestRefusedValues(t *testing.T) {
 		"a short digest":           {`{image: {digest: "sha256:12"}}`, []string{"/image/digest", "does not match"}},
 		"an unknown pull policy":   {`{image: {pullPolicy: Sometimes}}`, []string{"/image/pullPolicy", "'Always'"}},
 		"a host for a URL":         {`{publicURL: hooks.example.com}`, []string{"/publicURL", "does not match"}},
+		"a collector without URL":  {`{tracing: {endpoint: "collector:4318"}}`, []string{"/tracing/endpoint", "does not match"}},
+		"a ratio above one":        {`{tracing: {sampleRatio: 2}}`, []string{"/tracing/sampleRatio"}},
 		"an address for a network": {`{gateway: {allowCIDRs: [10.0.0.1]}}`, []string{"/gateway/allowCIDRs/0", "does not match"}},
 		"a size without a unit":    {`{gateway: {persistence: {size: "1000"}}}`, []string{"/gateway/persistence/size", "does not match"}},
 		"a size that is a number":  {`{gateway: {persistence: {size: 1000}}}`, []string{"/gateway/persistence/size", "want string"}},
