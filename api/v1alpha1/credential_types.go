@@ -133,7 +133,8 @@ type BasicCredential struct {
 	SecretRef SecretReference `json:"secretRef,omitzero"`
 }
 
-// KeyPlacement says where an API key stands.
+// KeyPlacement says where an API key stands. No expression sees the key of a
+// caller: a body comes without the field, and request.rawBody is empty then.
 //
 // +kubebuilder:validation:Enum=Header;Query;Body;Cookie;Path
 type KeyPlacement string
@@ -144,7 +145,8 @@ const (
 	KeyInQuery  KeyPlacement = "Query"
 	KeyInBody   KeyPlacement = "Body"
 	KeyInCookie KeyPlacement = "Cookie"
-	// KeyInPath is an unlisted URL: the key is its last segment. Inbound only.
+	// KeyInPath is an unlisted URL, /hook/<namespace>/<path>/<key>: the key is its
+	// last segment, of at least 16 characters. Inbound only.
 	KeyInPath KeyPlacement = "Path"
 )
 
@@ -159,7 +161,9 @@ type APIKeyCredential struct {
 	// +required
 	In KeyPlacement `json:"in,omitempty"`
 
-	// name of the header, the query parameter, the body field or the cookie.
+	// name of the header, the query parameter, the cookie or the body field: a
+	// top-level member of a JSON object, a field of a form, or a child of the root
+	// of an XML document.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=256

@@ -23,6 +23,9 @@ func BenchmarkVerify(b *testing.B) {
 		"basic":         {basicSpec(), headers("Authorization", "Basic "+basicValue("partner:correct horse battery staple"))},
 		"apiKey-header": {apiKeySpec(auth.InHeader, "X-Api-Key", "", "a", "b"), headers("X-Api-Key", "key-of-yesterday-0123456789")},
 		"apiKey-query":  {apiKeySpec(auth.InQuery, "key", "", "a", "b"), query("key=key-of-yesterday-0123456789")},
+		"apiKey-cookie": {apiKeySpec(auth.InCookie, "key", "", "a", "b"), headers("Cookie", "theme=dark; key=key-of-yesterday-0123456789")},
+		"apiKey-body":   {apiKeySpec(auth.InBody, "key", "", "a", "b"), fields(map[string]any{"key": "key-of-yesterday-0123456789"})},
+		"apiKey-path":   {apiKeySpec(auth.InPath, "", "", "a", "b"), &auth.Inbound{PathKey: "key-of-yesterday-0123456789"}},
 		"bearer":        {bearerSpec("", "a", "b"), headers("Authorization", "Bearer key-of-today-0123456789abcdef")},
 	} {
 		b.Run(name, func(b *testing.B) {

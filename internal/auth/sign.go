@@ -17,6 +17,9 @@ type Target interface {
 	// SetQuery sets a query parameter to this one value, given undecorated: the
 	// implementation encodes it.
 	SetQuery(name, value string) error
+	// SetCookie sets a cookie to this one value, which is legal in one, and keeps
+	// the other cookies.
+	SetCookie(name, value string) error
 	// SetBodyField sets a top-level field of the body to a string; name is the
 	// literal field name, not a path. It is an error when the body has no
 	// fields.
@@ -81,6 +84,8 @@ func (s *fixedSigner) Sign(t Target) error {
 		err = t.SetHeader(s.name, s.value.reveal())
 	case InQuery:
 		err = t.SetQuery(s.name, s.value.reveal())
+	case InCookie:
+		err = t.SetCookie(s.name, s.value.reveal())
 	case InBody:
 		err = t.SetBodyField(s.name, s.value.reveal())
 	default:

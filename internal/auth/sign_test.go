@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 
 	. "github.com/onsi/gomega"
@@ -30,6 +31,12 @@ func (r *requestTarget) SetQuery(name, value string) error {
 	q := r.request.URL.Query()
 	q.Set(name, value)
 	r.request.URL.RawQuery = q.Encode()
+	return nil
+}
+
+func (r *requestTarget) SetCookie(name, value string) error {
+	kept := auth.DropCookie(r.request.Header.Get("Cookie"), name)
+	r.request.Header.Set("Cookie", strings.TrimPrefix(kept+"; "+name+"="+value, "; "))
 	return nil
 }
 
@@ -63,6 +70,7 @@ func TestSignedCallsVerify(t *testing.T) {
 		"header":         {apiKeySpec(auth.InHeader, "api_key", "", "a", "b"), auth.Identity{Key: "a"}},
 		"header, prefix": {apiKeySpec(auth.InHeader, "Authorization", "Token ", "b", "a"), auth.Identity{Key: "b"}},
 		"query":          {apiKeySpec(auth.InQuery, "api key", "p=", "a", "b"), auth.Identity{Key: "a"}},
+		"cookie":         {apiKeySpec(auth.InCookie, "session", "v1.", "t"), auth.Identity{Key: "t"}},
 		"bearer":         {bearerSpec("", "t"), auth.Identity{Key: "t"}},
 		"bearer, header": {bearerSpec("x-auth", "t"), auth.Identity{Key: "t"}},
 	} {
@@ -84,9 +92,12 @@ func TestSignedCallsVerify(t *testing.T) {
 			// What the request already carries there is replaced, not joined.
 			in, field := tc.spec.Carrier()
 			target := &requestTarget{request: request}
-			if in == auth.InHeader {
+			switch in {
+			case auth.InHeader:
 				g.Expect(target.SetHeader(field, "stale")).To(Succeed())
-			} else {
+			case auth.InCookie:
+				g.Expect(target.SetCookie(field, "stale")).To(Succeed())
+			default:
 				g.Expect(target.SetQuery(field, "stale")).To(Succeed())
 			}
 			g.Expect(mustSigner(t, tc.spec, keys).Sign(target)).To(Succeed())

@@ -12,7 +12,7 @@ type Spec struct {
 	None *None `json:"none,omitempty"`
 	// Basic is HTTP Basic authentication (RFC 7617).
 	Basic *Basic `json:"basic,omitempty"`
-	// APIKey is a secret in a named header, query parameter or body field.
+	// APIKey is a secret in a fixed place of the request.
 	APIKey *APIKey `json:"apiKey,omitempty"`
 	// Bearer is a bearer token (RFC 6750), compared as a fixed value.
 	Bearer *Bearer `json:"bearer,omitempty"`
@@ -39,19 +39,23 @@ const (
 	InHeader Placement = "Header"
 	// InQuery places the key into a query parameter.
 	InQuery Placement = "Query"
-	// InBody places the key into a field of the body; outbound only.
+	// InBody places the key into a top-level field of the body.
 	InBody Placement = "Body"
+	// InCookie places the key into a cookie (RFC 6265).
+	InCookie Placement = "Cookie"
+	// InPath makes the key the last segment of an unlisted URL; inbound only.
+	InPath Placement = "Path"
 )
 
 // APIKey is a secret under a name.
 type APIKey struct {
 	// In is the part of the request that carries the key.
 	In Placement `json:"in"`
-	// Name is the header field name (any case), the query parameter or the
-	// body field (exact case).
-	Name string `json:"name"`
+	// Name is the header field name (any case), or the query parameter, the body
+	// field or the cookie (exact case). It is empty in a path.
+	Name string `json:"name,omitempty"`
 	// Prefix stands literally in front of the key, its trailing space
-	// included, such as "Token ". Default: none.
+	// included, such as "Token ". Default: none. There is none in a path.
 	Prefix string `json:"prefix,omitempty"`
 	// Keys names the values: each verifies, the first signs.
 	Keys []SecretID `json:"keys"`

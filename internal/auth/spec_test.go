@@ -47,6 +47,8 @@ func TestValidateShape(t *testing.T) {
 		"header key with words": {spec: apiKeySpec(auth.InHeader, "Authorization", "Token ", "a")},
 		"query key":             {spec: apiKeySpec(auth.InQuery, "key with space", "", "a")},
 		"body key":              {spec: apiKeySpec(auth.InBody, "token", "", "a")},
+		"cookie":                {spec: apiKeySpec(auth.InCookie, "session", "v1.", "a")},
+		"path":                  {spec: apiKeySpec(auth.InPath, "", "", "a", "b")},
 		"bearer":                {spec: bearerSpec("", "a")},
 		"bearer elsewhere":      {spec: bearerSpec("X-Auth", "a")},
 
@@ -57,7 +59,11 @@ func TestValidateShape(t *testing.T) {
 		"no bearer keys":   {spec: bearerSpec(""), want: []string{"bearer.keys: needs at least one secret"}},
 		"empty id":         {spec: bearerSpec("", "a", ""), want: []string{"bearer.keys[1]: names no secret"}},
 		"repeated id":      {spec: apiKeySpec(auth.InQuery, "k", "", "a", "b", "a"), want: []string{`apiKey.keys[2]: names "a" again`}},
-		"later placement":  {spec: apiKeySpec("Cookie", "k", "", "a"), want: []string{`apiKey.in: "Cookie" is not supported: want Header, Query or Body`}},
+		"later placement":  {spec: apiKeySpec("Trailer", "k", "", "a"), want: []string{`apiKey.in: "Trailer" is not supported: want Header, Query, Body, Cookie or Path`}},
+		"bad cookie name":  {spec: apiKeySpec(auth.InCookie, "a=b", "", "a"), want: []string{`apiKey.name: "a=b" is not the name of a cookie`}},
+		"no cookie name":   {spec: apiKeySpec(auth.InCookie, "", "", "a"), want: []string{`apiKey.name: "" is not the name of a cookie`}},
+		"cookie prefix":    {spec: apiKeySpec(auth.InCookie, "k", "Token ", "a"), want: []string{`apiKey.prefix: has a character other than visible ASCII`}},
+		"named path":       {spec: apiKeySpec(auth.InPath, "k", "p", "a"), want: []string{`apiKey.name: must be absent`, `apiKey.prefix: must be absent`}},
 		"no placement":     {spec: apiKeySpec("", "k", "", "a"), want: []string{`apiKey.in: "" is not supported`}},
 		"no header name":   {spec: apiKeySpec(auth.InHeader, "", "", "a"), want: []string{`apiKey.name: "" is not a header field name`}},
 		"bad header name":  {spec: apiKeySpec(auth.InHeader, "X Key", "", "a"), want: []string{`apiKey.name: "X Key" is not a header field name`}},
@@ -98,6 +104,7 @@ func TestValidateSecrets(t *testing.T) {
 	t.Parallel()
 	long := strings.Repeat("x", auth.MaxValueBytes)
 	header, query, body := apiKeySpec(auth.InHeader, "K", "", "a"), apiKeySpec(auth.InQuery, "K", "", "a"), apiKeySpec(auth.InBody, "K", "", "a")
+	cookie, unlisted := apiKeySpec(auth.InCookie, "K", "", "a"), apiKeySpec(auth.InPath, "", "", "a")
 	for name, tc := range map[string]struct {
 		spec auth.Spec
 		keys auth.Keyring
@@ -111,10 +118,22 @@ func TestValidateSecrets(t *testing.T) {
 		"any query value":   {spec: query, keys: keyring("a", "line\nbreak\xff")},
 		"any body text":     {spec: body, keys: keyring("a", "line\nbreak")},
 		"inner space":       {spec: header, keys: keyring("a", "two words")},
+		"cookie":            {spec: cookie, keys: keyring("a", "!#$%&'()*+-./:<=>?@[]^_`{|}~")},
+		"URL-safe base64":   {spec: unlisted, keys: keyring("a", "q83v_-AbCdEf0123==")},
 
 		"shape first":        {spec: bearerSpec(""), want: []string{"bearer.keys: needs at least one secret"}},
 		"nil keyring":        {spec: basicSpec(), want: []string{`basic.username: "user": secret is not loaded`, `basic.password: "password": secret is not loaded`}},
 		"one of two missing": {spec: bearerSpec("", "a", "b"), keys: keyring("a", "x"), want: []string{`bearer.keys[1]: "b": secret is not loaded`}},
+		"space in cookie":    {spec: cookie, keys: keyring("a", "two words"), want: []string{`apiKey.keys[0]: "a": secret has a character other than visible ASCII`}},
+		"quoted cookie":      {spec: cookie, keys: keyring("a", `"quoted"`), want: []string{`must not contain`}},
+		"two cookies":        {spec: cookie, keys: keyring("a", "a;b"), want: []string{`must not contain`}},
+		"cookie line":        {spec: cookie, keys: keyring("a", "a\n"), want: []string{`ends with a line break`}},
+		"slash in path":      {spec: unlisted, keys: keyring("a", "0123456789abcdef/x"), want: []string{`must not contain`}},
+		"percent in path":    {spec: unlisted, keys: keyring("a", "0123456789abcdef%41"), want: []string{`must not contain`}},
+		"question in path":   {spec: unlisted, keys: keyring("a", "0123456789abcdef?"), want: []string{`must not contain`}},
+		"semicolon in path":  {spec: unlisted, keys: keyring("a", "0123456789abcdef;a"), want: []string{`must not contain`}},
+		"short in path":      {spec: unlisted, keys: keyring("a", "0123456789abcde"), want: []string{`is shorter than 16 characters`}},
+		"path line":          {spec: unlisted, keys: keyring("a", "0123456789abcdef\n"), want: []string{`ends with a line break`}},
 		"empty":              {spec: header, keys: keyring("a", ""), want: []string{`apiKey.keys[0]: "a": secret is empty`}},
 		"empty user":         {spec: basicSpec(), keys: keyring("user", "", "password", "p"), want: []string{`basic.username: "user": secret is empty`}},
 		"empty password":     {spec: basicSpec(), keys: keyring("user", "u", "password", ""), want: []string{`basic.password: "password": secret is empty`}},
@@ -208,6 +227,8 @@ func TestCarrierAndSecretIDs(t *testing.T) {
 		"header":        {apiKeySpec(auth.InHeader, "x-api-key", "", "a", "b"), auth.InHeader, "X-Api-Key", []auth.SecretID{"a", "b"}},
 		"query":         {apiKeySpec(auth.InQuery, "apiKey", "", "a"), auth.InQuery, "apiKey", []auth.SecretID{"a"}},
 		"body":          {apiKeySpec(auth.InBody, "token", "", "a"), auth.InBody, "token", []auth.SecretID{"a"}},
+		"cookie":        {apiKeySpec(auth.InCookie, "Token", "", "a"), auth.InCookie, "Token", []auth.SecretID{"a"}},
+		"path":          {apiKeySpec(auth.InPath, "", "", "a"), auth.InPath, "", []auth.SecretID{"a"}},
 		"bearer":        {bearerSpec("", "a"), auth.InHeader, "Authorization", []auth.SecretID{"a"}},
 		"bearer header": {bearerSpec("x-auth", "a"), auth.InHeader, "X-Auth", []auth.SecretID{"a"}},
 		"hmac":          {hmacSpec(func(*auth.HMAC) {}), auth.InHeader, "X-Signature", []auth.SecretID{"a"}},

@@ -18,6 +18,9 @@ import (
 // here lets verifiers refuse oversized input before they hash it.
 const MaxValueBytes = 8 << 10
 
+// MinPathKeyBytes is the length of the shortest key of an unlisted URL.
+const MinPathKeyBytes = 16
+
 // SpecError is one thing that is wrong with a [Spec] or with a secret value
 // that it names.
 type SpecError struct {
@@ -93,7 +96,7 @@ func (s Spec) ValidateShape() error {
 // spec names: it is in keys, not empty, at most [MaxValueBytes] long, and legal
 // where it is going to stand. There is no lower bound on the length of a value
 // that is compared as it is; only an empty one is refused. A key of an [HMAC] has
-// a lower bound, [MinKeyBytes]. The error joins a [*SpecError] for each problem.
+// a lower bound, [MinKeyBytes], and that of an unlisted URL, [MinPathKeyBytes]. The error joins a [*SpecError] for each problem.
 func (s Spec) Validate(keys Keyring) error {
 	if err := s.ValidateShape(); err != nil {
 		return err
@@ -104,7 +107,9 @@ func (s Spec) Validate(keys Keyring) error {
 		p.checkValue(keys, "basic.username", s.Basic.Username, basicUserProblem)
 		p.checkValue(keys, "basic.password", s.Basic.Password, basicTextProblem)
 	case typeAPIKey:
-		rule := map[Placement]valueRule{InHeader: headerValueProblem, InQuery: noProblem, InBody: bodyTextProblem}[s.APIKey.In]
+		rule := map[Placement]valueRule{
+			InHeader: headerValueProblem, InQuery: noProblem, InBody: bodyTextProblem, InCookie: cookieProblem, InPath: pathKeyProblem,
+		}[s.APIKey.In]
 		for i, id := range s.APIKey.Keys {
 			p.checkValue(keys, fmt.Sprintf("apiKey.keys[%d]", i), id, rule)
 		}
@@ -123,13 +128,7 @@ func (s Spec) Validate(keys Keyring) error {
 // CanVerify reports, as an error, why callers cannot be verified with a spec of
 // this shape. It does not look at secret values.
 func (s Spec) CanVerify() error {
-	if err := s.ValidateShape(); err != nil {
-		return err
-	}
-	if s.APIKey != nil && s.APIKey.In == InBody {
-		return &SpecError{Field: "apiKey.in", Detail: `"Body" cannot be verified inbound; use Header or Query`}
-	}
-	return nil
+	return s.ValidateShape()
 }
 
 // CanSign reports, as an error, why calls cannot be signed with a spec of this
@@ -138,8 +137,11 @@ func (s Spec) CanSign() error {
 	if err := s.ValidateShape(); err != nil {
 		return err
 	}
-	if s.None != nil {
+	switch {
+	case s.None != nil:
 		return &SpecError{Field: typeNone, Detail: "cannot sign: a credential without a secret is for inbound use only"}
+	case s.APIKey != nil && s.APIKey.In == InPath:
+		return &SpecError{Field: "apiKey.in", Detail: "cannot sign: the key of an unlisted URL is for inbound use only"}
 	}
 	return nil
 }
@@ -178,8 +180,22 @@ func (a *APIKey) checkShape(p *problems) {
 		if detail := bodyTextProblem(a.Prefix); detail != "" {
 			p.add("apiKey.prefix", "", detail)
 		}
+	case InCookie:
+		if !httpguts.ValidHeaderFieldName(a.Name) {
+			p.add("apiKey.name", "", fmt.Sprintf("%q is not the name of a cookie", a.Name))
+		}
+		if detail := cookieProblem(a.Prefix); detail != "" {
+			p.add("apiKey.prefix", "", detail)
+		}
+	case InPath:
+		if a.Name != "" {
+			p.add("apiKey.name", "", "must be absent: the key is a segment of the path by itself")
+		}
+		if a.Prefix != "" {
+			p.add("apiKey.prefix", "", "must be absent: the key is a segment of the path by itself")
+		}
 	default:
-		p.add("apiKey.in", "", fmt.Sprintf("%q is not supported: want Header, Query or Body", string(a.In)))
+		p.add("apiKey.in", "", fmt.Sprintf("%q is not supported: want Header, Query, Body, Cookie or Path", string(a.In)))
 	}
 	p.checkIDs("apiKey.keys", a.Keys)
 }
@@ -252,6 +268,37 @@ func bodyTextProblem(value string) string {
 		return "is not valid UTF-8"
 	}
 	return ""
+}
+
+// cookieProblem: what is left of ASCII are the cookie-octets of RFC 6265 section
+// 4.1.1.
+func cookieProblem(value string) string {
+	if strings.HasSuffix(value, "\n") {
+		return finalLineBreak
+	}
+	if strings.ContainsFunc(value, func(r rune) bool { return r <= ' ' || r >= 0x7f || strings.ContainsRune(`",;\`, r) }) {
+		return `has a character other than visible ASCII without " , ; and \, which a cookie must not contain`
+	}
+	return ""
+}
+
+// pathKeyProblem: what is left are characters that every part of the way leaves
+// as they are in a segment (RFC 3986 section 3.3). Whoever guesses the key is in,
+// and can try without a name.
+func pathKeyProblem(value string) string {
+	switch {
+	case strings.HasSuffix(value, "\n"):
+		return finalLineBreak
+	case strings.ContainsFunc(value, func(r rune) bool { return !isKeySegment(r) }):
+		return "has a character other than letters, digits and . _ ~ - = + , @ : ! $ & ( ) *, which the last segment of a URL must not contain"
+	case len(value) < MinPathKeyBytes:
+		return fmt.Sprintf("is shorter than %d characters, so that the URL can be guessed", MinPathKeyBytes)
+	}
+	return ""
+}
+
+func isKeySegment(r rune) bool {
+	return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("._~-=+,@:!$&()*", r)
 }
 
 // headerValueProblem holds for a value that stands last in a header field; a

@@ -30,6 +30,13 @@ type Inbound struct {
 	// request without one. Nil says that it was not read: a verifier whose
 	// NeedsBody is true refuses then.
 	Body []byte
+	// Fields are the top-level fields of the decoded body: the members of a JSON
+	// object, the fields of a form, the children of an XML document's root. Nil
+	// for a body that has none or could not be decoded.
+	Fields map[string]any
+	// PathKey is what stands behind the path of a hook that is an unlisted URL:
+	// one segment, decoded; "" if there is none.
+	PathKey string
 	// Time is when the request arrived, for signatures that tell their time.
 	Time time.Time
 }
@@ -197,32 +204,6 @@ func (k *keySet) verify(value string) (Identity, error) {
 		return refuse(Mismatch)
 	}
 	return Identity{Key: id}, nil
-}
-
-// apiKeyVerifier accepts a key in one header field or query parameter.
-type apiKeyVerifier struct {
-	bodiless
-
-	in     Placement
-	name   string
-	prefix string
-	keys   keySet
-}
-
-func (v *apiKeyVerifier) Verify(in *Inbound) (Identity, error) {
-	values := in.Query[v.name]
-	if v.in == InHeader {
-		values = in.Header[v.name]
-	}
-	value, reason := single(values)
-	if reason != "" {
-		return refuse(reason)
-	}
-	key, ok := strings.CutPrefix(value, v.prefix)
-	if !ok {
-		return refuse(Malformed)
-	}
-	return v.keys.verify(key)
 }
 
 // bearerVerifier accepts a bearer token.

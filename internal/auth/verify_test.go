@@ -47,6 +47,8 @@ func query(raw string) *auth.Inbound {
 	return &auth.Inbound{Query: values}
 }
 
+func fields(f map[string]any) *auth.Inbound { return &auth.Inbound{Fields: f} }
+
 // outcome is either an identity or a reason.
 type outcome struct {
 	identity auth.Identity
@@ -151,10 +153,13 @@ func TestVerifyBasic(t *testing.T) {
 
 func TestVerifyAPIKey(t *testing.T) {
 	t.Parallel()
-	keys := keyring("current", "k2-current", "previous", "k1-previous", "spaced", "two words")
+	keys := keyring("current", "k2-current", "previous", "k1-previous", "spaced", "two words", "unlisted", "unlisted-0123456789")
 	header := mustVerifier(t, apiKeySpec(auth.InHeader, "api_key", "", "current", "previous"), keys)
 	prefixed := mustVerifier(t, apiKeySpec(auth.InHeader, "authorization", "Token ", "current"), keys)
 	spaced := mustVerifier(t, apiKeySpec(auth.InHeader, "x-key", "", "spaced"), keys)
+	inCookie := mustVerifier(t, apiKeySpec(auth.InCookie, "key", "v1.", "current", "previous"), keys)
+	inBody := mustVerifier(t, apiKeySpec(auth.InBody, "key", "", "current"), keys)
+	inPath := mustVerifier(t, apiKeySpec(auth.InPath, "", "", "unlisted"), keys)
 	inQuery := mustVerifier(t, apiKeySpec(auth.InQuery, "apiKey", "", "current", "previous"), keys)
 	for name, tc := range map[string]struct {
 		verifier auth.Verifier
@@ -187,6 +192,37 @@ func TestVerifyAPIKey(t *testing.T) {
 		"query, wrong":          {inQuery, query("apiKey=k3"), refused(auth.Mismatch)},
 		"query twice":           {inQuery, query("apiKey=k2-current&apiKey=k2-current"), refused(auth.Ambiguous)},
 		"query, wrong and good": {inQuery, query("apiKey=k3&apiKey=k2-current"), refused(auth.Ambiguous)},
+
+		"cookie":                {inCookie, headers("Cookie", "key=v1.k2-current"), accepted("", "current")},
+		"cookie among others":   {inCookie, headers("Cookie", "a=b; key=v1.k1-previous; c=d"), accepted("", "previous")},
+		"cookie without spaces": {inCookie, headers("Cookie", "a=b;key=v1.k2-current;c"), accepted("", "current")},
+		"cookie in quotes":      {inCookie, headers("Cookie", `key="v1.k2-current"`), accepted("", "current")},
+		"cookie, second header": {inCookie, headers("Cookie", "a=b", "Cookie", "key=v1.k2-current"), accepted("", "current")},
+		"no cookie":             {inCookie, headers("Cookie", "a=b"), refused(auth.Missing)},
+		"cookie, no header":     {inCookie, headers("Key", "v1.k2-current"), refused(auth.Missing)},
+		"cookie, other case":    {inCookie, headers("Cookie", "Key=v1.k2-current"), refused(auth.Missing)},
+		"cookie without value":  {inCookie, headers("Cookie", "key"), refused(auth.Missing)},
+		"cookie, empty":         {inCookie, headers("Cookie", "key="), refused(auth.Malformed)},
+		"cookie, no prefix":     {inCookie, headers("Cookie", "key=k2-current"), refused(auth.Malformed)},
+		"cookie, wrong":         {inCookie, headers("Cookie", "key=v1.k3"), refused(auth.Mismatch)},
+		"cookie twice":          {inCookie, headers("Cookie", "key=v1.k3; key=v1.k2-current"), refused(auth.Ambiguous)},
+		"cookie in two headers": {inCookie, headers("Cookie", "key=v1.k2-current", "Cookie", "key=v1.k2-current"), refused(auth.Ambiguous)},
+
+		"body":                 {inBody, fields(map[string]any{"key": "k2-current", "a": int64(1)}), accepted("", "current")},
+		"body, no fields":      {inBody, fields(nil), refused(auth.Missing)},
+		"body, other case":     {inBody, fields(map[string]any{"Key": "k2-current"}), refused(auth.Missing)},
+		"body, deeper":         {inBody, fields(map[string]any{"a": map[string]any{"key": "k2-current"}}), refused(auth.Missing)},
+		"body, null":           {inBody, fields(map[string]any{"key": nil}), refused(auth.Missing)},
+		"body, empty":          {inBody, fields(map[string]any{"key": ""}), refused(auth.Malformed)},
+		"body, number":         {inBody, fields(map[string]any{"key": int64(7)}), refused(auth.Malformed)},
+		"body, file":           {inBody, fields(map[string]any{"key": []byte("k2-current")}), refused(auth.Malformed)},
+		"body, wrong":          {inBody, fields(map[string]any{"key": "k3"}), refused(auth.Mismatch)},
+		"body, repeated field": {inBody, fields(map[string]any{"key": []any{"k2-current", "k2-current"}}), refused(auth.Ambiguous)},
+
+		"path":           {inPath, &auth.Inbound{PathKey: "unlisted-0123456789"}, accepted("", "unlisted")},
+		"path, none":     {inPath, &auth.Inbound{}, refused(auth.Missing)},
+		"path, wrong":    {inPath, &auth.Inbound{PathKey: "unlisted-012345678"}, refused(auth.Mismatch)},
+		"path, as typed": {inPath, &auth.Inbound{PathKey: "Unlisted-0123456789"}, refused(auth.Mismatch)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -241,7 +277,7 @@ func TestVerifierAndSignerFailClosed(t *testing.T) {
 		"empty key":           {apiKeySpec(auth.InHeader, "K", "", "empty"), good, "secret is empty"},
 		"second key empty":    {apiKeySpec(auth.InHeader, "K", "", "a", "empty"), good, "secret is empty"},
 		"second key missing":  {bearerSpec("", "a", "gone"), good, "secret is not loaded"},
-		"unknown placement":   {apiKeySpec("Cookie", "K", "", "a"), good, `"Cookie" is not supported`},
+		"unknown placement":   {apiKeySpec("Trailer", "K", "", "a"), good, `"Trailer" is not supported`},
 		"unloaded bearer":     {bearerSpec("", "a"), auth.Keyring{"a": auth.Secret{}}, "secret is empty"},
 		"forbidden header":    {bearerSpec("Host", "a"), good, "must not carry a secret"},
 		"empty prefix and id": {apiKeySpec(auth.InQuery, "K", "Token ", ""), good, "names no secret"},
@@ -268,7 +304,7 @@ func failUnless(ok bool) types.GomegaMatcher {
 
 func TestDirections(t *testing.T) {
 	t.Parallel()
-	keys := keyring("a", "x", "user", "u", "password", "p")
+	keys := keyring("a", "x", "user", "u", "password", "p", "long", "0123456789abcdef")
 	for name, tc := range map[string]struct {
 		spec              auth.Spec
 		inbound, outbound bool
@@ -277,7 +313,9 @@ func TestDirections(t *testing.T) {
 		"basic":  {spec: basicSpec(), inbound: true, outbound: true},
 		"header": {spec: apiKeySpec(auth.InHeader, "K", "", "a"), inbound: true, outbound: true},
 		"query":  {spec: apiKeySpec(auth.InQuery, "k", "", "a"), inbound: true, outbound: true},
-		"body":   {spec: apiKeySpec(auth.InBody, "k", "", "a"), outbound: true},
+		"body":   {spec: apiKeySpec(auth.InBody, "k", "", "a"), inbound: true, outbound: true},
+		"cookie": {spec: apiKeySpec(auth.InCookie, "k", "", "a"), inbound: true, outbound: true},
+		"path":   {spec: apiKeySpec(auth.InPath, "", "", "long"), inbound: true},
 		"bearer": {spec: bearerSpec("", "a"), inbound: true, outbound: true},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -306,4 +344,30 @@ func TestChallenge(t *testing.T) {
 	} {
 		g.Expect(auth.Challenge(spec)).To(BeEmpty())
 	}
+}
+
+func TestDropCookie(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	for _, tc := range []struct{ header, want string }{
+		{"key=1", ""},
+		{"a=b; key=1; c=d", "a=b; c=d"},
+		{"key=1;a=b;key=2", "a=b"},
+		{"keys=1; Key=2; a; akey=3", "keys=1; Key=2; a; akey=3"},
+		{"a=key=1; key", "a=key=1"},
+		{" ; ", ""},
+	} {
+		g.Expect(auth.DropCookie(tc.header, "key")).To(Equal(tc.want), tc.header)
+	}
+}
+
+// Only a key in the body makes a gateway read it for callers whom it does not know.
+func TestNeedsBody(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	keys := keyring("a", "0123456789abcdef")
+	for _, in := range []auth.Placement{auth.InHeader, auth.InQuery, auth.InCookie, auth.InBody} {
+		g.Expect(mustVerifier(t, apiKeySpec(in, "k", "", "a"), keys).NeedsBody()).To(Equal(in == auth.InBody), string(in))
+	}
+	g.Expect(mustVerifier(t, apiKeySpec(auth.InPath, "", "", "a"), keys).NeedsBody()).To(BeFalse())
 }

@@ -42,18 +42,40 @@ metadata: {name: bearer, namespace: town}
 spec: {bearer: {secretKeyRef: {name: keys, key: token}}}
 ---
 apiVersion: headgate.dev/v1alpha1
+kind: Credential
+metadata: {name: body, namespace: town}
+spec: {apiKey: {in: Body, name: key, secretKeyRef: {name: keys, key: key}}}
+---
+apiVersion: headgate.dev/v1alpha1
+kind: Credential
+metadata: {name: cookie, namespace: town}
+spec: {apiKey: {in: Cookie, name: session, secretKeyRef: {name: keys, key: key}}}
+---
+apiVersion: headgate.dev/v1alpha1
+kind: Credential
+metadata: {name: path, namespace: town}
+spec: {apiKey: {in: Path, secretKeyRef: {name: keys, key: key}}}
+---
+apiVersion: headgate.dev/v1alpha1
 kind: Flow
 metadata: {name: hello, namespace: town}
 spec:
   triggers:
     webhook:
       methods: [GET, POST]
-      credentialRefs: [{name: basic}, {name: header}, {name: query}, {name: bearer}]
+      credentialRefs: [{name: basic}, {name: header}, {name: query}, {name: bearer}, {name: cookie}, {name: path}, {name: body}]
   steps:
   - name: teapot
     if: ${request.method == 'POST' && request.body.tea}
     fail: {status: 418, message: short and stout}
   response: {json: {by: "${request.auth.credential}", method: "${request.method}"}}
+---
+apiVersion: headgate.dev/v1alpha1
+kind: Flow
+metadata: {name: form, namespace: town}
+spec:
+  triggers: {webhook: {credentialRefs: [{name: body}]}}
+  response: {json: {body: "${request.body}"}}
 ---
 apiVersion: headgate.dev/v1alpha1
 kind: Credential
@@ -87,6 +109,19 @@ func TestSendCallsAsACallerWould(t *testing.T) {
 		},
 		{name: "a key in a header", args: []string{"hello", "-X", "GET", "--credential", "header"}, out: `{"by": "town/header", "method": "GET"}`},
 		{name: "a key in the query", args: []string{"hello", "-X", "GET", "--credential", "town/query"}, out: `{"by": "town/query", "method": "GET"}`},
+		{name: "a key in a cookie", args: []string{"hello", "-X", "GET", "--credential", "cookie"}, out: `{"by": "town/cookie", "method": "GET"}`},
+		{
+			name: "a key in the path", args: []string{"hello", "-X", "GET", "--credential", "path"},
+			out: `{"by": "town/path", "method": "GET"}`, says: "/hook/town/hello as town/path\n",
+		},
+		{
+			name: "a key in a JSON body", args: []string{"hello", "--credential", "body", "-d", `{"tea": false}`},
+			out: `{"by": "town/body", "method": "POST"}`,
+		},
+		{
+			name: "a key in a form", args: []string{"form", "-d", "tea=green&key=stale", "--content-type", "application/x-www-form-urlencoded"},
+			out: `{"body": {"tea": "green"}}`,
+		},
 		{name: "a bearer", args: []string{"town/hello", "-X", "GET", "--credential", "bearer"}, out: `{"by": "town/bearer", "method": "GET"}`},
 		{name: "no Credential, the only method", args: []string{"open"}, out: `{"said": "hello"}`, says: "GET " + s.url + "/hook/town/open as town/anyone\n"},
 		{name: "a body from a file", args: []string{"hello", "-d", "@" + filepath.Join(dir, "body.json")}, status: 4, says: "HTTP/1.1 418 "},
@@ -146,7 +181,7 @@ func TestSendSaysWhatItCannotSend(t *testing.T) {
 		args []string
 		want string
 	}{
-		{"no such Flow", []string{file, "nobody"}, "there is no Flow nobody; there are: town/hello, town/open"},
+		{"no such Flow", []string{file, "nobody"}, "there is no Flow nobody; there are: town/form, town/hello, town/open"},
 		{"no such Credential", []string{file, "open", "--credential", "basic"}, "there is no Credential basic; there are: town/anyone"},
 		{"no URL", []string{file, "open", "--url", "localhost:8080"}, "url: must be"},
 		{"no such body", []string{file, "open", "-d", "@nothing"}, "data: open nothing: "},

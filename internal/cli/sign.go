@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"errors"
+	"mime"
 	"net/http"
 	"net/url"
 	"time"
@@ -36,6 +37,10 @@ func (c *call) sign(credential program.Credential, keys auth.Keyring) error {
 	if credential.None != nil {
 		return nil
 	}
+	if key := credential.APIKey; key != nil && key.In == auth.InPath {
+		c.url.Path += "/" + string(keys[key.Keys[0]].Reveal())
+		return nil
+	}
 	signer, err := auth.NewSigner(credential.Spec, keys)
 	if err != nil {
 		return err
@@ -57,8 +62,23 @@ func (c *call) SetQuery(name, value string) error {
 	return nil
 }
 
+// SetCookie implements [auth.Target]; there are no other cookies.
+func (c *call) SetCookie(name, value string) error {
+	c.header.Set("Cookie", name+"="+value)
+	return nil
+}
+
 // SetBodyField implements [auth.Target].
 func (c *call) SetBodyField(name, value string) error {
+	if media, _, _ := mime.ParseMediaType(c.header.Get("Content-Type")); media == "application/x-www-form-urlencoded" {
+		form, err := url.ParseQuery(string(c.body))
+		if err != nil {
+			return errors.New("the body is not a form")
+		}
+		form.Set(name, value)
+		c.body = []byte(form.Encode())
+		return nil
+	}
 	fields := make(map[string]any)
 	if len(c.body) > 0 && json.Unmarshal(c.body, &fields) != nil {
 		return errors.New("the body is not a JSON object")

@@ -57,6 +57,7 @@ func unavailable(p *program.Program, why Diagnostic) *program.Program {
 		Webhook: &program.Webhook{
 			Path:           p.Webhook.Path,
 			PathParameters: p.Webhook.PathParameters,
+			Unlisted:       p.Webhook.Unlisted,
 			Methods:        p.Webhook.Methods,
 			MaxBodySize:    p.Webhook.MaxBodySize,
 		},

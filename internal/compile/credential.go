@@ -140,10 +140,7 @@ func (k *credentialCompiler) apiKey(at path, a *flowv1alpha1.APIKeyCredential) *
 	k.maxLength(at.field("name"), a.Name, maxKeyName)
 	k.maxLength(at.field("prefix"), a.Prefix, maxKeyPrefix)
 	switch a.In {
-	case flowv1alpha1.KeyInHeader, flowv1alpha1.KeyInQuery, flowv1alpha1.KeyInBody:
-	case flowv1alpha1.KeyInCookie, flowv1alpha1.KeyInPath:
-		k.unsupported(at.field("in"))
-		k.incomplete = true
+	case flowv1alpha1.KeyInHeader, flowv1alpha1.KeyInQuery, flowv1alpha1.KeyInBody, flowv1alpha1.KeyInCookie, flowv1alpha1.KeyInPath:
 	default:
 		k.invalid(at.field("in"), "must be one of Header, Query, Body, Cookie, Path")
 		k.incomplete = true

@@ -99,8 +99,7 @@ func (s *credentialSet) verifier(name types.NamespacedName) *problem {
 		return p
 	}
 	if credential.CanVerify() != nil {
-		return refusal(flowv1alpha1.ReasonUnsupportedValue, fmt.Sprintf(
-			"Credential %s holds its key in the body, which is not supported for callers by this version of Headgate", name))
+		return refusal(flowv1alpha1.ReasonUnsupportedValue, fmt.Sprintf("Credential %s cannot verify callers", name))
 	}
 	if credential.HMAC != nil && credential.HMAC.SignsURL() {
 		return refusal(flowv1alpha1.ReasonUnsupportedValue, fmt.Sprintf(
@@ -117,7 +116,7 @@ func (s *credentialSet) signer(name types.NamespacedName) (program.Credential, *
 		return program.Credential{}, p
 	case credential.CanSign() != nil:
 		return program.Credential{}, refusal(flowv1alpha1.ReasonInvalidStep,
-			fmt.Sprintf("Credential %s is of type none, which cannot sign a call", name))
+			fmt.Sprintf("Credential %s %s, which cannot sign a call", name, inboundOnly(credential.Spec)))
 	case name.Namespace != s.namespace && len(credential.AllowedHosts) == 0:
 		return program.Credential{}, unresolvable(flowv1alpha1.ReasonRefNotPermitted,
 			fmt.Sprintf("Credential %s of another namespace does not say in allowedHosts where its secret may be sent", name))
@@ -127,6 +126,14 @@ func (s *credentialSet) signer(name types.NamespacedName) (program.Credential, *
 			fmt.Sprintf("Credential %s cannot sign a call: the first of its keys is a public one", name))
 	}
 	return credential, nil
+}
+
+// inboundOnly says what is in the way of signing with a spec.
+func inboundOnly(s auth.Spec) string {
+	if s.APIKey != nil {
+		return "is the key of an unlisted URL"
+	}
+	return "is of type none"
 }
 
 func (c *collector) problem(at path, p *problem) {

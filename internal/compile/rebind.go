@@ -29,6 +29,7 @@ func Rebind(last *program.Program, src Source) (*program.Program, Diagnostics) {
 	}
 	r := rebinder{credentials: newCredentialSet(&src, last.Namespace), src: &src}
 	r.callers(last.Webhook)
+	next.Webhook = r.webhook(last.Webhook)
 	for i := range last.Steps {
 		if h := last.Steps[i].HTTP; h != nil && h.Credential != "" {
 			r.signer(h)
@@ -63,6 +64,21 @@ func (r *rebinder) callers(w *program.Webhook) {
 			r.lost(p.reason, p.message)
 		}
 	}
+}
+
+// webhook returns what the Credentials of callers decide about the route.
+func (r *rebinder) webhook(last *program.Webhook) *program.Webhook {
+	if last == nil {
+		return nil
+	}
+	next := *last
+	var refs []flowv1alpha1.CredentialReference
+	for _, ref := range last.Credentials {
+		name, _ := parseName(ref)
+		refs = append(refs, flowv1alpha1.CredentialReference{Namespace: name.Namespace, Name: name.Name})
+	}
+	next.Unlisted = unlisted(r.src, "", refs)
+	return &next
 }
 
 func (r *rebinder) signer(h *program.HTTP) {

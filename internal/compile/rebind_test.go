@@ -84,7 +84,18 @@ func TestRebind(t *testing.T) {
 					}
 				}
 			},
-			"the last good revision: Credential pets/key holds its key in the body, which is not supported for callers by this version of Headgate",
+			"",
+		},
+		"a caller's key moves into the path": {
+			"webhook-credentials",
+			func(in *world) {
+				for _, c := range in.Credentials {
+					if c.Name == "key" {
+						c.Spec.APIKey.In, c.Spec.APIKey.Name, c.Spec.APIKey.Prefix = flowv1alpha1.KeyInPath, "", ""
+					}
+				}
+			},
+			"",
 		},
 	}
 	for name, test := range tests {

@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 
 	flowv1alpha1 "github.com/headgate-io/headgate/api/v1alpha1"
+	"github.com/headgate-io/headgate/internal/auth"
 	"github.com/headgate-io/headgate/internal/expr"
 	"github.com/headgate-io/headgate/internal/program"
 )
@@ -53,7 +54,9 @@ func (c *compiler) webhook(at path, w *flowv1alpha1.WebhookTrigger) *program.Web
 		MaxBodySize: c.bodySize(at.field("maxBodySize"), w.MaxBodySize),
 		Schema:      schema,
 	}
+	c.scope.Body = c.scope.Body.Without(c.bodyKeys(hook.Credentials)...)
 	hook.Path, hook.PathParameters = c.route(at.field("path"), w.Path)
+	hook.Unlisted = unlisted(c.src, c.object.Namespace, w.CredentialRefs)
 	hook.Parameters = c.parameters(at.field("parameters"), w.Parameters, hook)
 	return hook
 }
@@ -126,6 +129,27 @@ func (c *compiler) callers(at path, refs []flowv1alpha1.CredentialReference) []s
 		names = appendNew(names, name.String())
 	}
 	return names
+}
+
+// bodyKeys returns the fields in which callers present keys. Expressions do not
+// see them, though a sample or a schema may have them.
+func (c *compiler) bodyKeys(credentials []string) []string {
+	var names []string
+	for _, ref := range credentials {
+		if in, name := c.credentials.credentials[ref].Carrier(); in == auth.InBody {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// unlisted reports whether a Credential that admits callers has its key in the
+// path, also if that key is missing: the URL is not given up for it.
+func unlisted(src *Source, namespace string, refs []flowv1alpha1.CredentialReference) bool {
+	return slices.ContainsFunc(refs, func(ref flowv1alpha1.CredentialReference) bool {
+		c := src.Credentials[credentialName(namespace, ref)]
+		return c != nil && c.Spec.APIKey != nil && c.Spec.APIKey.In == flowv1alpha1.KeyInPath
+	})
 }
 
 func (c *compiler) credentialRef(at path, ref flowv1alpha1.CredentialReference) bool {

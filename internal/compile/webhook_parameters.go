@@ -81,6 +81,7 @@ func (c *compiler) notSecret(at path, p *flowv1alpha1.Parameter, hook *program.W
 	for _, ref := range hook.Credentials {
 		in, name := c.credentials.credentials[ref].Carrier()
 		if p.In == "Header" && in == auth.InHeader && name == http.CanonicalHeaderKey(p.Name) ||
+			p.In == "Header" && in == auth.InCookie && http.CanonicalHeaderKey(p.Name) == "Cookie" ||
 			p.In == "Query" && in == auth.InQuery && name == p.Name {
 			c.invalid(at.field("name"), fmt.Sprintf("is where callers present the secret of Credential %s, which no expression may see", ref))
 		}

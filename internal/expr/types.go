@@ -52,6 +52,19 @@ var (
 // that is good for nothing else. Its value is made by [NewStore].
 var Store = &Type{kind: kindStore}
 
+// Without is an object that is known not to have some fields. Other types know
+// nothing of fields and stay as they are.
+func (t *Type) Without(fields ...string) *Type {
+	if t == nil || t.kind != kindObject || len(fields) == 0 {
+		return t
+	}
+	kept := maps.Clone(t.fields)
+	for _, name := range fields {
+		delete(kept, name)
+	}
+	return Object(kept)
+}
+
 // ListOf is a list whose elements have one type.
 func ListOf(elem *Type) *Type { return &Type{kind: kindList, elem: elem} }
 

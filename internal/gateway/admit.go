@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/headgate-io/headgate/internal/auth"
+	"github.com/headgate-io/headgate/internal/runner"
 )
 
 // hookPrefix is where every webhook is served.
@@ -93,6 +94,7 @@ func (h *handler) admit(x *exchange) *problem {
 		return &problemUnknownHook
 	}
 	x.path = key.path
+	x.takePathKey()
 	x.runID = h.newRunID()
 	x.w.Header().Set(headerRunID, x.runID)
 	h.beginSpan(x)
@@ -118,7 +120,7 @@ func (h *handler) admit(x *exchange) *problem {
 // authenticate tries the credentials of the flow; any admits. Whatever is wrong,
 // the answer is the same.
 func (h *handler) authenticate(x *exchange) *problem {
-	in := auth.Inbound{Header: x.r.Header, Query: x.query, Time: x.started}
+	in := auth.Inbound{Header: x.r.Header, Query: x.query, PathKey: x.pathKey, Time: x.started}
 	reason, content := auth.Missing, false
 	for i := range x.route.credentials {
 		c := &x.route.credentials[i]
@@ -131,12 +133,14 @@ func (h *handler) authenticate(x *exchange) *problem {
 		}
 	}
 	if content {
-		// A signature over the content is all that can admit this caller now, so
-		// the content is read, within its limits, before the caller is known.
+		// A signature over the content, or a key in it, is all that can admit this
+		// caller now, so the content is read, within its limits, before the caller
+		// is known.
 		if p := h.readContent(x); p != nil {
 			return p
 		}
 		in.Body = x.raw
+		in.Fields = x.fields()
 	}
 	for i := range x.route.credentials {
 		c := &x.route.credentials[i]
@@ -153,6 +157,41 @@ func (h *handler) authenticate(x *exchange) *problem {
 		x.w.Header().Set("WWW-Authenticate", x.route.challenge)
 	}
 	return &problemUnauthorized
+}
+
+// fields returns the fields of the body if a key may be among them. What is wrong
+// with a body is told to callers that are known.
+func (x *exchange) fields() map[string]any {
+	if len(x.route.bodyKeys) == 0 || x.decodeContent() != nil {
+		return nil
+	}
+	return runner.BodyFields(x.r.Header.Get("Content-Type"), x.body)
+}
+
+// takePathKey takes the key of an unlisted URL out of everything that is known of
+// the request, so that no log, trace or expression can show it.
+func (x *exchange) takePathKey() {
+	if !x.route.program.Webhook.Unlisted || strings.Count(x.path, "/") == strings.Count(x.route.key.path, "/") {
+		return
+	}
+	x.path, x.pathKey = cutLastSegment(x.path)
+	u := *x.r.URL
+	u.Path, _ = cutLastSegment(u.Path)
+	u.RawPath, _ = cutLastSegment(u.RawPath)
+	target, query, found := strings.Cut(x.r.RequestURI, "?")
+	x.r.RequestURI, _ = cutLastSegment(target)
+	if found {
+		x.r.RequestURI += "?" + query
+	}
+	x.r.URL = &u
+}
+
+func cutLastSegment(path string) (rest, segment string) {
+	i := strings.LastIndexByte(path, '/')
+	if i < 0 {
+		return path, ""
+	}
+	return path[:i], path[i+1:]
 }
 
 // try verifies the request with one credential. If that admits the caller, the

@@ -37,11 +37,45 @@ func (h *handler) readBody(x *exchange) *problem {
 	if p := h.readContent(x); p != nil {
 		return p
 	}
+	if p := x.decodeContent(); p != nil {
+		return p
+	}
+	x.dropBodyKeys()
+	return nil
+}
+
+// decodeContent decodes the body that was read, once.
+func (x *exchange) decodeContent() *problem {
+	if x.decoded {
+		return x.undecodable
+	}
+	x.decoded = true
 	contentType := x.r.Header.Get("Content-Type")
 	if len(x.raw) == 0 && (contentType == "" || !hasBody(x.r) && !carriesBody(x.r.Method)) {
 		return nil
 	}
-	return x.decode(contentType)
+	x.undecodable = x.decode(contentType)
+	return x.undecodable
+}
+
+// dropBodyKeys takes out of the body what lets callers in, whichever credential
+// has admitted this one: a flow must not be able to pass it on.
+func (x *exchange) dropBodyKeys() {
+	if len(x.route.bodyKeys) == 0 {
+		return
+	}
+	fields := runner.BodyFields(x.r.Header.Get("Content-Type"), x.body)
+	for _, name := range x.route.bodyKeys {
+		delete(fields, name)
+	}
+}
+
+// rawBody is the body for expressions; none where it may hold a key.
+func (x *exchange) rawBody() []byte {
+	if len(x.route.bodyKeys) > 0 {
+		return nil
+	}
+	return x.raw
 }
 
 // readContent reads the body as it is, once. After that x.raw is not nil.

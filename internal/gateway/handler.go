@@ -52,8 +52,10 @@ type exchange struct {
 
 	route *route
 	runID string
-	// path below the namespace, as the caller addressed it.
+	// path below the namespace, as the caller addressed it, but for pathKey, the
+	// segment behind it that is the key of an unlisted URL.
 	path       string
+	pathKey    string
 	query      url.Values
 	params     map[string]string
 	credential string
@@ -63,6 +65,9 @@ type exchange struct {
 
 	raw  []byte
 	body any
+	// decoded tells whether body was made of raw, undecodable why it could not be.
+	decoded     bool
+	undecodable *problem
 	// held is what the body has taken of the budget.
 	held int64
 
@@ -198,7 +203,7 @@ func (h *handler) request(x *exchange) *runner.Request {
 		Params:      x.params,
 		ContentType: x.r.Header.Get("Content-Type"),
 		Body:        x.body,
-		RawBody:     x.raw,
+		RawBody:     x.rawBody(),
 		IP:          callerIP(x.r.RemoteAddr),
 		Time:        x.started,
 		Credential:  x.credential,

@@ -36,6 +36,7 @@ func linkParameters(p *program.Program) []parameter {
 			in, name := p.Credentials[ref].Carrier()
 			linked.hidden = linked.hidden ||
 				in == auth.InHeader && linked.In == program.InHeader && name == linked.header ||
+				in == auth.InCookie && linked.In == program.InHeader && linked.header == "Cookie" ||
 				in == auth.InQuery && linked.In == program.InQuery && name == linked.Name
 		}
 		out = append(out, linked)

@@ -20,8 +20,11 @@ import (
 // route is one linked program with everything that a request to it needs. It is
 // immutable but for the counters that it points to.
 type route struct {
-	// key is zero for a flow without a webhook, which is at no path.
+	// key is where the flow is served; it is zero for a flow without a webhook,
+	// which is at no path. keys has it, and for an unlisted URL that of the segment
+	// behind it.
 	key     routeKey
+	keys    []routeKey
 	program *program.Program
 	// flow is nil for a route that only says that it is unavailable.
 	flow *runner.Flow
@@ -38,6 +41,8 @@ type route struct {
 	limiter *limiter
 	// credentials of which any admits a caller.
 	credentials []credential
+	// bodyKeys are the fields of a body in which callers present keys.
+	bodyKeys []string
 	// challenge is the WWW-Authenticate of a 401, or empty.
 	challenge string
 
@@ -107,6 +112,9 @@ func (l *linker) linkWebhook(r *route, p *program.Program) error {
 			return fmt.Errorf("credential %s: %w", ref, err)
 		}
 		r.credentials = append(r.credentials, credential{ref: ref, verifier: verifier})
+		if in, name := spec.Carrier(); in == auth.InBody {
+			r.bodyKeys = append(r.bodyKeys, name)
+		}
 		if r.challenge == "" {
 			r.challenge = auth.Challenge(spec)
 		}
@@ -131,15 +139,17 @@ func (l *linker) placeholder(p *program.Program, reason string) *route {
 
 func bareRoute(p *program.Program) *route {
 	r := &route{program: p}
-	if p.Webhook != nil {
-		r.key = routeKey{namespace: p.Namespace, path: p.Webhook.Path}
-		r.allow = strings.Join(p.Webhook.Methods, ", ")
+	if p.Webhook == nil {
+		return r
+	}
+	r.key = routeKey{namespace: p.Namespace, path: p.Webhook.Path}
+	r.allow = strings.Join(p.Webhook.Methods, ", ")
+	r.keys = []routeKey{r.key}
+	if p.Webhook.Unlisted {
+		r.keys = append(r.keys, routeKey{namespace: p.Namespace, path: p.Webhook.Path + "/" + program.PathParameter})
 	}
 	return r
 }
-
-// atPath tells whether the flow is called at a path: whether it has a webhook.
-func (r *route) atPath() bool { return r.key != routeKey{} }
 
 // attach gives the route its counters.
 func (l *linker) attach(r *route) {

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"maps"
 	"reflect"
+	"slices"
 
 	"github.com/headgate-io/headgate/internal/bus"
 	"github.com/headgate-io/headgate/internal/program"
@@ -145,38 +146,44 @@ func (t *table) put(e *entry, p *program.Program) {
 // hold answers for a flow that has no good revision, if its path is free.
 func (t *table) hold(e *entry, p *program.Program, reason string) {
 	r := t.linker.placeholder(p, reason)
-	if owner, taken := t.owner(r); taken && owner != e.key {
-		t.linker.release(r)
-		return
+	for _, key := range r.keys {
+		if owner, taken := t.owners[key]; taken && owner != e.key {
+			t.linker.release(r)
+			return
+		}
 	}
 	t.serve(e, r)
 }
 
-// place serves r at its path, unless another flow serves there: whoever came
-// first keeps a path as long as it wants it.
+// place serves r at its paths, unless another flow serves at one of them:
+// whoever came first keeps a path as long as it wants it.
 func (t *table) place(e *entry, r *route) {
-	if key, taken := t.owner(r); taken && key != e.key {
+	var giveWay []*entry
+	for _, path := range r.keys {
+		key, taken := t.owners[path]
+		if !taken || key == e.key {
+			continue
+		}
 		owner := t.entries[key]
 		if owner.waiting == nil && !owner.isPlaceholder() {
 			e.waiting = r
 			t.waiting[e.key] = e
-			t.refuse(e, fmt.Sprintf("the path %s is served by the Flow %s", r.key, key))
+			t.refuse(e, fmt.Sprintf("the path %s is served by the Flow %s", path, key))
 			return
 		}
 		// Its newest program is for another path, or for none that works.
-		t.vacate(owner)
+		if !slices.Contains(giveWay, owner) {
+			giveWay = append(giveWay, owner)
+		}
 	}
 	delete(t.refused, e.key.String())
-	t.serve(e, r)
-}
-
-// owner returns the flow that serves at the path of r, if r has one.
-func (t *table) owner(r *route) (program.Key, bool) {
-	if !r.atPath() {
-		return program.Key{}, false
+	var given []routeKey
+	for _, owner := range giveWay {
+		given = append(given, owner.serving.keys...)
+		t.vacate(owner)
 	}
-	key, taken := t.owners[r.key]
-	return key, taken
+	t.serve(e, r)
+	t.freeAll(given, r)
 }
 
 // isPlaceholder tells whether the flow has nothing that could serve.
@@ -188,37 +195,40 @@ func (e *entry) isPlaceholder() bool {
 func (t *table) serve(e *entry, r *route) {
 	old := e.serving
 	e.serving = r
-	if r.atPath() {
-		t.owners[r.key] = e.key
-		t.changes[r.key] = r
+	for _, key := range r.keys {
+		t.owners[key] = e.key
+		t.changes[key] = r
 	}
 	if old == nil {
 		return
 	}
 	t.linker.release(old)
-	if old.key != r.key {
-		t.free(old)
+	t.freeAll(old.keys, r)
+}
+
+// freeAll gives up those paths at which r, if there is one, is not served.
+func (t *table) freeAll(keys []routeKey, r *route) {
+	for _, key := range keys {
+		if r == nil || !slices.Contains(r.keys, key) {
+			t.free(key)
+		}
 	}
 }
 
-// vacate takes a flow out of the next snapshot; its path has a new owner.
+// vacate takes a flow out of the next snapshot; the caller sees to its paths.
 func (t *table) vacate(e *entry) {
 	t.linker.release(e.serving)
 	e.serving = nil
 }
 
-// free gives the path of a route up, to the flow that has waited longest for it
-// if there is one.
-func (t *table) free(old *route) {
-	if !old.atPath() {
-		return
-	}
-	key := old.key
+// free gives a path up, to the flow that has waited longest for it if there is
+// one.
+func (t *table) free(key routeKey) {
 	delete(t.owners, key)
 	t.changes[key] = nil
 	var next *entry
 	for _, e := range t.waiting {
-		if e.waiting.key == key && (next == nil || e.revision < next.revision) {
+		if slices.Contains(e.waiting.keys, key) && (next == nil || e.revision < next.revision) {
 			next = e
 		}
 	}
@@ -250,7 +260,7 @@ func (t *table) remove(key program.Key) {
 	t.stopWaiting(e)
 	if e.serving != nil {
 		t.linker.release(e.serving)
-		t.free(e.serving)
+		t.freeAll(e.serving.keys, nil)
 	}
 	t.linker.reports.forgetFlow(key)
 	t.linker.metrics.forget(key)

@@ -390,3 +390,38 @@ func TestFirstSnapshotIsComplete(t *testing.T) {
 	gw.publish(b.table, batch)
 	g.Expect(gw.handler.snapshot.Load()).To(BeIdenticalTo(first))
 }
+
+// The segment behind an unlisted URL belongs to its flow: no other one gets to
+// see keys there.
+func TestUnlistedPath(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	unlisted := func(p *program.Program) { p.Webhook.Unlisted = true }
+	b := newBoard(t)
+	b.put("hook", "p", unlisted)
+	b.put("taker", "p/{}", func(p *program.Program) { p.Webhook.PathParameters = []string{"id"} })
+	b.apply()
+	g.Expect([]string{b.at("p"), b.at("p/key"), b.at("p/key/x")}).To(Equal([]string{"hook", "hook", ""}))
+	g.Expect(b.refused["pets/taker"].Message).To(Equal("the path /hook/pets/p/{} is served by the Flow pets/hook"))
+
+	// It is no unlisted one any more, and then again, when it is too late.
+	b.put("hook", "p")
+	b.apply()
+	g.Expect([]string{b.at("p"), b.at("p/key")}).To(Equal([]string{"hook", "taker"}))
+	b.put("hook", "p", unlisted)
+	b.apply()
+	g.Expect([]string{b.at("p"), b.at("p/key")}).To(Equal([]string{"hook", "taker"}))
+	g.Expect(b.refused).To(HaveKey("pets/hook"))
+
+	b.delete("taker")
+	b.apply()
+	g.Expect(b.refused).To(BeEmpty())
+	g.Expect([]string{b.at("p"), b.at("p/key")}).To(Equal([]string{"hook", "hook"}))
+	b.put("hook", "q", unlisted)
+	b.apply()
+	g.Expect([]string{b.at("p"), b.at("p/key"), b.at("q/key")}).To(Equal([]string{"", "", "hook"}))
+	b.delete("hook")
+	b.apply()
+	g.Expect([]string{b.at("q"), b.at("q/key")}).To(Equal([]string{"", ""}))
+	g.Expect(b.owners).To(BeEmpty())
+}

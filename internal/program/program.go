@@ -70,6 +70,9 @@ type Webhook struct {
 	Path string `json:"path"`
 	// PathParameters are the names of the parameters in Path, in order.
 	PathParameters []string `json:"pathParameters,omitempty"`
+	// Unlisted is true when a caller may present a key as one more segment behind
+	// Path. No other Flow is served there.
+	Unlisted bool `json:"unlisted,omitempty"`
 	// Methods accepted, upper case and sorted.
 	Methods []string `json:"methods"`
 	// Credentials of which any admits a caller: keys of Program.Credentials.

@@ -61,6 +61,11 @@ func (p *Program) validateWebhook() error {
 	case len(w.Credentials) == 0:
 		return errors.New("webhook has no credential")
 	}
+	for _, ref := range w.Credentials {
+		if in, _ := p.Credentials[ref].Carrier(); in == auth.InPath && !w.Unlisted {
+			return fmt.Errorf("webhook credential %s has its key in a path that is not unlisted", ref)
+		}
+	}
 	return p.validateCallers("webhook", w.Credentials)
 }
 

@@ -17,6 +17,7 @@ import (
 
 const (
 	headerContentType = "Content-Type"
+	headerCookie      = "Cookie"
 	contentTypeJSON   = "application/json"
 	contentTypeForm   = "application/x-www-form-urlencoded"
 	contentTypeXML    = "application/xml"

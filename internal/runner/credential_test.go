@@ -50,6 +50,13 @@ func TestCredentialOfACall(t *testing.T) {
 			want: func(g *WithT, r recorded) { g.Expect(r.URL.Query()["key"]).To(Equal([]string{canary})) },
 		},
 		{
+			name: "cookie",
+			spec: apiKey(auth.InCookie, "session"),
+			want: func(g *WithT, r recorded) {
+				g.Expect(r.Header["Cookie"]).To(Equal([]string{"theme=dark; lang=en; session=" + canary}))
+			},
+		},
+		{
 			name: "body",
 			spec: apiKey(auth.InBody, "token"),
 			body: `{"b": "${request.body.petname}", "a": {"token": 1}}`,
@@ -84,7 +91,9 @@ func TestCredentialOfACall(t *testing.T) {
 			g := NewWithT(t)
 			server := newUpstream(t, nil)
 			step := call("send", server.URL, func(h *program.HTTP) {
-				h.Headers = []program.NamedTemplate{{Name: "X-Pet", Value: "${request.body.petname}"}}
+				h.Headers = []program.NamedTemplate{
+					{Name: "X-Pet", Value: "${request.body.petname}"}, {Name: "Cookie", Value: "theme=dark; session=mine; lang=en"},
+				}
 			})
 			if c.body != "" {
 				body(c.body)(step.HTTP)

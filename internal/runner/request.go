@@ -207,6 +207,16 @@ func (o *outgoing) SetQuery(name, value string) error {
 	return nil
 }
 
+// SetCookie implements [auth.Target]. There is one Cookie header at most (RFC
+// 6265 section 5.4).
+func (o *outgoing) SetCookie(name, value string) error {
+	pair := name + "=" + value
+	if kept := auth.DropCookie(strings.Join(o.header[headerCookie], "; "), name); kept != "" {
+		pair = kept + "; " + pair
+	}
+	return o.SetHeader(headerCookie, pair)
+}
+
 // SetBodyField implements [auth.Target].
 func (o *outgoing) SetBodyField(name, value string) error {
 	if o.form {

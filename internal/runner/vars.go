@@ -378,6 +378,11 @@ func lowerHeaders(header http.Header, hidden *hiddenSecrets) map[string]string {
 		if len(values) > 1 {
 			value = strings.Join(values, ", ")
 		}
+		if hidden != nil && name == headerCookie && len(hidden.cookies) > 0 {
+			if value = hidden.fromCookies(values); value == "" {
+				continue
+			}
+		}
 		out[strings.ToLower(name)] = value
 	}
 	return out
@@ -385,9 +390,13 @@ func lowerHeaders(header http.Header, hidden *hiddenSecrets) map[string]string {
 
 // hiddenSecrets are the places in which callers present secrets. Expressions
 // do not see them: a flow must not be able to pass on what let its caller in.
+//
+// Those in the body and in the path are not here: the gateway takes them out of
+// the [Request].
 type hiddenSecrets struct {
-	header map[string]bool
-	query  map[string]bool
+	header  map[string]bool
+	query   map[string]bool
+	cookies []string
 }
 
 func newHiddenSecrets(p *program.Program) hiddenSecrets {
@@ -397,14 +406,25 @@ func newHiddenSecrets(p *program.Program) hiddenSecrets {
 	}
 	for _, ref := range p.Webhook.Credentials {
 		in, name := p.Credentials[ref].Carrier()
-		if in == auth.InHeader {
+		switch in {
+		case auth.InHeader:
 			h.header[name] = true
-		}
-		if in == auth.InQuery {
+		case auth.InQuery:
 			h.query[name] = true
+		case auth.InCookie:
+			h.cookies = append(h.cookies, name)
 		}
 	}
 	return h
+}
+
+// fromCookies returns the cookies that are not hidden.
+func (h *hiddenSecrets) fromCookies(values []string) string {
+	text := strings.Join(values, "; ")
+	for _, name := range h.cookies {
+		text = auth.DropCookie(text, name)
+	}
+	return text
 }
 
 // fromURL removes hidden parameters from a URL.
