@@ -59,7 +59,7 @@ func run(ctx context.Context, args []string, stderr io.Writer) error {
 // parse turns flags into options. What is logged goes to stderr.
 func parse(args []string, stderr io.Writer) (gateway.Options, error) {
 	var opts gateway.Options
-	var allow, deny []string
+	var allow, deny, proxies []string
 	var level slog.Level
 	var format string
 	hostname, _ := os.Hostname() // a replica without a name is refused below
@@ -76,6 +76,7 @@ func parse(args []string, stderr io.Writer) (gateway.Options, error) {
 	flags.StringVar(&opts.Replica, "replica", hostname, "the name of this replica; it must be unique and stay over restarts")
 	flags.StringSliceVar(&allow, "allow-cidrs", nil, "networks that flows may call although they are private or local")
 	flags.StringSliceVar(&deny, "deny-cidrs", nil, "networks that flows must not call, whatever else is allowed")
+	flags.StringSliceVar(&proxies, "trusted-proxies", nil, "networks of proxies whose X-Forwarded-For, -Proto and -Host are believed")
 	flags.DurationVar(&opts.DrainDelay, "drain-delay", gateway.DefaultDrainDelay, "how long webhooks are still taken after the signal to stop, while readiness says no")
 	flags.DurationVar(&opts.DrainTimeout, "drain-timeout", gateway.DefaultDrainTimeout, "how long requests that are under way have after that")
 	opts.Tracing.AddFlags(flags)
@@ -96,6 +97,9 @@ func parse(args []string, stderr io.Writer) (gateway.Options, error) {
 		return opts, err
 	}
 	if opts.DenyCIDRs, err = prefixes("deny-cidrs", deny); err != nil {
+		return opts, err
+	}
+	if opts.TrustedProxies, err = prefixes("trusted-proxies", proxies); err != nil {
 		return opts, err
 	}
 	// On the command line zero means zero, not the default.

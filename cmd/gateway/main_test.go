@@ -27,6 +27,7 @@ func TestParse(t *testing.T) {
 		"--bus-dir=/bus", "--store-dir=/store", "--store-max-size=500000000", "--bus-url=tls://bus:4222", "--replica=gateway-7",
 		"--allow-cidrs=127.0.0.0/8,10.0.0.0/8", "--allow-cidrs=fd00::/8", "--deny-cidrs=10.1.0.0/16",
 		"--drain-delay=0", "--drain-timeout=7s", "--otlp-endpoint=http://collector:4318", "--otlp-sample-ratio=0.25", "--log-level=warn", "--log-format=text",
+		"--trusted-proxies=10.2.0.0/16",
 	}, &bytes.Buffer{})
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(opts.Logger.Enabled(t.Context(), slog.LevelInfo)).To(BeFalse())
@@ -38,7 +39,8 @@ func TestParse(t *testing.T) {
 		AllowCIDRs: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8")},
 		DenyCIDRs:  []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")},
 		DrainDelay: -1, DrainTimeout: 7 * time.Second,
-		Tracing: tracing.Options{Endpoint: "http://collector:4318", SampleRatio: new(0.25)},
+		Tracing:        tracing.Options{Endpoint: "http://collector:4318", SampleRatio: new(0.25)},
+		TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.2.0.0/16")},
 	}))
 }
 
@@ -64,6 +66,7 @@ func TestRefusedFlags(t *testing.T) {
 	}{
 		{[]string{"--allow-cidrs=10.0.0.0"}, "allow-cidrs"},
 		{[]string{"--deny-cidrs=nowhere/8"}, "deny-cidrs"},
+		{[]string{"--trusted-proxies=10.0.0.1"}, "trusted-proxies"},
 		{[]string{"--log-format=xml"}, "log-format"},
 		{[]string{"--log-level=loud"}, "log-level"},
 		{[]string{"serve"}, `"serve"`},

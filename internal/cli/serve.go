@@ -44,6 +44,7 @@ type serveOptions struct {
 
 	listen, admin string
 	allow, deny   []string
+	proxies       []string
 	level         slog.Level
 	tracing       tracing.Options
 }
@@ -67,6 +68,7 @@ func newServe(s Streams) *cobra.Command {
 	c.Flags().StringSliceVar(&o.allow, "allow-cidrs", nil, "networks that flows may call although they are private or local")
 	c.Flags().StringSliceVar(&o.deny, "deny-cidrs", nil, "networks that flows must not call, whatever else is allowed")
 	o.tracing.AddFlags(c.Flags())
+	c.Flags().StringSliceVar(&o.proxies, "trusted-proxies", nil, "networks of proxies whose X-Forwarded-For, -Proto and -Host are believed")
 	c.Flags().TextVar(&o.level, "log-level", slog.LevelWarn, "what the gateway logs: debug, info, warn or error")
 	return c
 }
@@ -86,6 +88,9 @@ func (o *serveOptions) run(ctx context.Context, s Streams) (err error) {
 		return err
 	}
 	if options.DenyCIDRs, err = prefixes("deny-cidrs", o.deny); err != nil {
+		return err
+	}
+	if options.TrustedProxies, err = prefixes("trusted-proxies", o.proxies); err != nil {
 		return err
 	}
 	reader, err := manifest.NewReader(o.namespace, s.In)

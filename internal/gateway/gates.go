@@ -23,15 +23,13 @@ const (
 	stoppedBySchema = "SchemaViolated"
 )
 
-// checkAddress refuses callers from elsewhere than the flow allows. It goes by
-// the connection: no header that claims another address is believed.
+// checkAddress refuses callers from elsewhere than the flow allows.
 func (h *handler) checkAddress(x *exchange) *problem {
 	allowed := x.route.program.Webhook.AllowedCIDRs
 	if len(allowed) == 0 {
 		return nil
 	}
-	address, ok := callerAddress(x.r.RemoteAddr)
-	if ok && slices.ContainsFunc(allowed, func(p netip.Prefix) bool { return p.Contains(address) }) {
+	if slices.ContainsFunc(allowed, func(p netip.Prefix) bool { return p.Contains(x.origin.address) }) {
 		return nil
 	}
 	h.metrics.stopped(stoppedAddress)

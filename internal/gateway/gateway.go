@@ -75,6 +75,7 @@ func New(o Options) (*Gateway, error) {
 		clock:    o.Clock,
 		newRunID: o.NewRunID,
 		limits:   limits,
+		proxies:  o.TrustedProxies,
 	}
 	g.metrics = newMetrics(o.Version, o.Logger,
 		func() float64 { return float64(g.handler.bodies.used.Load()) },

@@ -39,7 +39,8 @@ type handler struct {
 	newRunID func() string
 	limits   serverLimits
 	// tracer is nil if nobody records spans.
-	tracer trace.Tracer
+	tracer  trace.Tracer
+	proxies proxies
 	// draining asks callers to look for another replica.
 	draining atomic.Bool
 }
@@ -50,8 +51,9 @@ type exchange struct {
 	r       *http.Request
 	started time.Time
 
-	route *route
-	runID string
+	origin origin
+	route  *route
+	runID  string
 	// path below the namespace, as the caller addressed it, but for pathKey, the
 	// segment behind it that is the key of an unlisted URL.
 	path       string
@@ -86,7 +88,7 @@ type exchange struct {
 // ServeHTTP implements http.Handler.
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.metrics.inFlight.Inc()
-	x := &exchange{w: w, r: r, started: h.clock.Now()}
+	x := &exchange{w: w, r: r, started: h.clock.Now(), origin: h.proxies.origin(r)}
 	defer h.finish(r.Context(), x)
 	x.trace = callerSpan(r.Context(), r.Header)
 
@@ -197,37 +199,36 @@ func (h *handler) request(x *exchange) *runner.Request {
 		Attempt:     1,
 		Method:      x.r.Method,
 		Path:        x.r.URL.Path,
-		URL:         requestURL(x.r),
+		URL:         x.url(),
 		Query:       x.query,
 		Header:      x.r.Header,
 		Params:      x.params,
 		ContentType: x.r.Header.Get("Content-Type"),
 		Body:        x.body,
 		RawBody:     x.rawBody(),
-		IP:          callerIP(x.r.RemoteAddr),
+		IP:          x.ip(),
 		Time:        x.started,
 		Credential:  x.credential,
 		Subject:     x.subject,
 	}
 }
 
-// requestURL returns the URL as the caller addressed it. The host is what the
-// caller said it is.
-func requestURL(r *http.Request) string {
-	if r.URL.IsAbs() {
-		return r.URL.String()
+// url returns the URL as the caller addressed it. The host is what the caller,
+// or a trusted proxy, said it is.
+func (x *exchange) url() string {
+	target := x.r.RequestURI
+	if x.r.URL.IsAbs() {
+		target = x.r.URL.RequestURI()
 	}
-	return "http://" + r.Host + r.RequestURI
+	return x.origin.scheme + "://" + x.origin.host + target
 }
 
-// callerIP returns the address of the connection's other end. Headers that claim
-// another one are not believed.
-func callerIP(remote string) string {
-	address, ok := callerAddress(remote)
-	if !ok {
+// ip returns the address of the caller, "" if there is none.
+func (x *exchange) ip() string {
+	if !x.origin.address.IsValid() {
 		return ""
 	}
-	return address.String()
+	return x.origin.address.String()
 }
 
 // answer writes what the flow answers.

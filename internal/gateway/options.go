@@ -64,6 +64,10 @@ type Options struct {
 	// Tracing says where spans go. Default: what the environment says, nowhere
 	// without.
 	Tracing tracing.Options
+	// TrustedProxies are the networks of proxies in front of the gateway. Only
+	// what comes from there is believed to be from where X-Forwarded-For says, and
+	// to be addressed as X-Forwarded-Proto and X-Forwarded-Host say. Default: none.
+	TrustedProxies []netip.Prefix
 
 	// DrainDelay is how long webhooks are still taken after the end was asked
 	// for, while readiness says no. Negative: not at all. Default

@@ -196,7 +196,7 @@ func TestFullValues(t *testing.T) {
 		"--public-url=https://hooks.example.com/in", "--bus-secret=hg-bus",
 		"--bus-url=tls://hg-gateway-bus."+cluster.Namespace+".svc:4222", "--store-max-size=262144000"))
 	g.Expect(gatewayPod(t, m).Containers[0].Args).To(ContainElements(
-		"--allow-cidrs=10.20.0.0/16", "--allow-cidrs=fd00:20::/32", "--deny-cidrs=8.8.8.0/24",
+		"--allow-cidrs=10.20.0.0/16", "--allow-cidrs=fd00:20::/32", "--deny-cidrs=8.8.8.0/24", "--trusted-proxies=10.244.0.0/16",
 		"--drain-delay=10s", "--drain-timeout=2m", "--store-max-size=262144000"))
 	set := find[appsv1.StatefulSet](t, m, "StatefulSet/hg-gateway")
 	g.Expect(*set.Spec.VolumeClaimTemplates[0].Spec.StorageClassName).To(Equal("fast"))
