@@ -128,7 +128,8 @@ type NoneCredential struct{}
 // BasicCredential is HTTP Basic authentication.
 type BasicCredential struct {
 	// secretRef names a Secret with the keys username and password, or, inbound
-	// only, auth in htpasswd form (bcrypt).
+	// only, auth: an htpasswd file of up to 4096 users, with bcrypt hashes
+	// (htpasswd -B) of a cost up to 14. request.auth.subject is the user.
 	// +required
 	SecretRef SecretReference `json:"secretRef,omitzero"`
 }

@@ -15,18 +15,19 @@ import (
 )
 
 func BenchmarkVerify(b *testing.B) {
-	keys := keyring("user", "partner", "password", "correct horse battery staple", "a", "key-of-today-0123456789abcdef", "b", "key-of-yesterday-0123456789")
+	keys := keyring("file", apacheLine, "user", "partner", "password", "correct horse battery staple", "a", "key-of-today-0123456789abcdef", "b", "key-of-yesterday-0123456789")
 	for name, bm := range map[string]struct {
 		spec auth.Spec
 		in   *auth.Inbound
 	}{
-		"basic":         {basicSpec(), headers("Authorization", "Basic "+basicValue("partner:correct horse battery staple"))},
-		"apiKey-header": {apiKeySpec(auth.InHeader, "X-Api-Key", "", "a", "b"), headers("X-Api-Key", "key-of-yesterday-0123456789")},
-		"apiKey-query":  {apiKeySpec(auth.InQuery, "key", "", "a", "b"), query("key=key-of-yesterday-0123456789")},
-		"apiKey-cookie": {apiKeySpec(auth.InCookie, "key", "", "a", "b"), headers("Cookie", "theme=dark; key=key-of-yesterday-0123456789")},
-		"apiKey-body":   {apiKeySpec(auth.InBody, "key", "", "a", "b"), fields(map[string]any{"key": "key-of-yesterday-0123456789"})},
-		"apiKey-path":   {apiKeySpec(auth.InPath, "", "", "a", "b"), &auth.Inbound{PathKey: "key-of-yesterday-0123456789"}},
-		"bearer":        {bearerSpec("", "a", "b"), headers("Authorization", "Bearer key-of-today-0123456789abcdef")},
+		"basic-htpasswd": {htpasswdSpec(), as("myName", "myPassword")},
+		"basic":          {basicSpec(), headers("Authorization", "Basic "+basicValue("partner:correct horse battery staple"))},
+		"apiKey-header":  {apiKeySpec(auth.InHeader, "X-Api-Key", "", "a", "b"), headers("X-Api-Key", "key-of-yesterday-0123456789")},
+		"apiKey-query":   {apiKeySpec(auth.InQuery, "key", "", "a", "b"), query("key=key-of-yesterday-0123456789")},
+		"apiKey-cookie":  {apiKeySpec(auth.InCookie, "key", "", "a", "b"), headers("Cookie", "theme=dark; key=key-of-yesterday-0123456789")},
+		"apiKey-body":    {apiKeySpec(auth.InBody, "key", "", "a", "b"), fields(map[string]any{"key": "key-of-yesterday-0123456789"})},
+		"apiKey-path":    {apiKeySpec(auth.InPath, "", "", "a", "b"), &auth.Inbound{PathKey: "key-of-yesterday-0123456789"}},
+		"bearer":         {bearerSpec("", "a", "b"), headers("Authorization", "Bearer key-of-today-0123456789abcdef")},
 	} {
 		b.Run(name, func(b *testing.B) {
 			verifier := mustVerifier(b, bm.spec, keys)

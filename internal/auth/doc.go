@@ -32,9 +32,10 @@
 //
 // # Concurrency
 //
-// Every value of this package is immutable after construction and safe for
-// concurrent use. Nothing here blocks, does input or output, reads a clock or
-// logs.
+// Every value of this package is safe for concurrent use, and immutable after
+// construction but for [Passwords], which checks the passwords of an htpasswd
+// file and remembers those that were right. Nothing else here blocks, and
+// nothing does input or output, reads a clock or logs.
 //
 // # What is never shown
 //

@@ -31,14 +31,20 @@ const MinRedactBytes = 4
 // Redactor changes nothing.
 type Redactor struct {
 	forms []Secret
+	// hashes is true when bcrypt hashes are looked for.
+	hashes bool
 }
 
 // NewRedactor returns a redactor for the values of keys; those shorter than
-// [MinRedactBytes] are not looked for.
+// [MinRedactBytes] are not looked for. Of an htpasswd file that is too long to
+// travel the hashes are looked for, whosever they are.
 func NewRedactor(keys ...Secret) *Redactor {
 	var texts []string
+	hashes := false
 	for _, key := range keys {
-		if key.Len() >= MinRedactBytes {
+		htpasswd := isHtpasswd(key.reveal())
+		hashes = hashes || htpasswd
+		if key.Len() >= MinRedactBytes && (!htpasswd || key.Len() <= MaxValueBytes) {
 			texts = append(texts, textForms(key.reveal())...)
 		}
 	}
@@ -48,7 +54,7 @@ func NewRedactor(keys ...Secret) *Redactor {
 	for i := range texts {
 		forms[i] = Secret{v: &texts[i]}
 	}
-	return &Redactor{forms: forms}
+	return &Redactor{forms: forms, hashes: hashes}
 }
 
 // String returns s with each occurrence of a secret value replaced by
@@ -92,8 +98,27 @@ func (r *Redactor) find(s string) []span {
 			at += i + len(form)
 		}
 	}
+	if r.hashes {
+		found = append(found, findHashes(s)...)
+	}
 	slices.SortFunc(found, func(a, b span) int { return a.from - b.from })
 	return found
+}
+
+// findHashes returns where bcrypt hashes are.
+func findHashes(s string) []span {
+	var found []span
+	for at := 0; ; {
+		i := strings.Index(s[at:], "$2")
+		if i < 0 {
+			return found
+		}
+		at += i
+		if at+bcryptHashBytes <= len(s) && hashProblem(s[at:at+bcryptHashBytes]) == "" {
+			found = append(found, span{from: at, to: at + bcryptHashBytes})
+		}
+		at += len("$2")
+	}
 }
 
 // textForms returns every form in which a value is looked for.

@@ -23,12 +23,24 @@ type Spec struct {
 // None is the credential of anonymous callers.
 type None struct{}
 
-// Basic is one user of HTTP Basic authentication (RFC 7617).
+// Basic is HTTP Basic authentication (RFC 7617): of one user, or of the users of
+// an htpasswd file, which is for inbound use only.
 type Basic struct {
 	// Username names the value of the user-id; it must not hold a colon.
-	Username SecretID `json:"username"`
+	Username SecretID `json:"username,omitempty"`
 	// Password names the value of the password.
-	Password SecretID `json:"password"`
+	Password SecretID `json:"password,omitempty"`
+	// Htpasswd names the file, of at most [MaxUsers] lines "user:hash" with bcrypt
+	// hashes of a cost up to [MaxBcryptCost]. It excludes the other fields.
+	Htpasswd SecretID `json:"htpasswd,omitempty"`
+}
+
+// PasswordID returns the id of the value that holds the password, or its hash.
+func (b *Basic) PasswordID() SecretID {
+	if b.Htpasswd != "" {
+		return b.Htpasswd
+	}
+	return b.Password
 }
 
 // Placement says which part of a request carries an API key.
@@ -153,6 +165,9 @@ func (s Spec) Headers() []string {
 func (s Spec) SecretIDs() []SecretID {
 	switch s.Type() {
 	case typeBasic:
+		if s.Basic.Htpasswd != "" {
+			return []SecretID{s.Basic.Htpasswd}
+		}
 		return []SecretID{s.Basic.Username, s.Basic.Password}
 	case typeAPIKey:
 		return append([]SecretID(nil), s.APIKey.Keys...)

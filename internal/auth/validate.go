@@ -104,6 +104,10 @@ func (s Spec) Validate(keys Keyring) error {
 	var p problems
 	switch s.Type() {
 	case typeBasic:
+		if s.Basic.Htpasswd != "" {
+			p.checkFile(keys, "basic.htpasswd", s.Basic.Htpasswd, maxHtpasswdBytes, htpasswdProblem)
+			break
+		}
 		p.checkValue(keys, "basic.username", s.Basic.Username, basicUserProblem)
 		p.checkValue(keys, "basic.password", s.Basic.Password, basicTextProblem)
 	case typeAPIKey:
@@ -140,6 +144,8 @@ func (s Spec) CanSign() error {
 	switch {
 	case s.None != nil:
 		return &SpecError{Field: typeNone, Detail: "cannot sign: a credential without a secret is for inbound use only"}
+	case s.Basic != nil && s.Basic.Htpasswd != "":
+		return &SpecError{Field: "basic.htpasswd", Detail: "cannot sign: hashes of passwords are for inbound use only"}
 	case s.APIKey != nil && s.APIKey.In == InPath:
 		return &SpecError{Field: "apiKey.in", Detail: "cannot sign: the key of an unlisted URL is for inbound use only"}
 	}
@@ -149,6 +155,12 @@ func (s Spec) CanSign() error {
 func (s Spec) checkShape(p *problems) {
 	switch s.Type() {
 	case typeBasic:
+		if s.Basic.Htpasswd != "" {
+			if s.Basic.Username != "" || s.Basic.Password != "" {
+				p.add("basic.htpasswd", "", "excludes username and password")
+			}
+			return
+		}
 		p.checkID("basic.username", s.Basic.Username)
 		p.checkID("basic.password", s.Basic.Password)
 	case typeAPIKey:
@@ -240,14 +252,19 @@ func (p *problems) checkHeaderName(field, name string) {
 }
 
 func (p *problems) checkValue(keys Keyring, field string, id SecretID, rule valueRule) {
+	p.checkFile(keys, field, id, MaxValueBytes, rule)
+}
+
+// checkFile is checkValue for a value that does not travel.
+func (p *problems) checkFile(keys Keyring, field string, id SecretID, limit int, rule valueRule) {
 	secret, ok := keys[id]
 	switch {
 	case !ok:
 		p.add(field, id, "secret is not loaded")
 	case secret.IsZero():
 		p.add(field, id, "secret is empty")
-	case secret.Len() > MaxValueBytes:
-		p.add(field, id, fmt.Sprintf("secret is longer than %d bytes", MaxValueBytes))
+	case secret.Len() > limit:
+		p.add(field, id, fmt.Sprintf("secret is longer than %d bytes", limit))
 	default:
 		if detail := rule(secret.reveal()); detail != "" {
 			p.add(field, id, "secret "+detail)

@@ -10,6 +10,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strings"
 	"time"
@@ -37,8 +38,13 @@ type Inbound struct {
 	// PathKey is what stands behind the path of a hook that is an unlisted URL:
 	// one segment, decoded; "" if there is none.
 	PathKey string
-	// Time is when the request arrived, for signatures that tell their time.
+	// Address of the caller. Those whose passwords are wrong are told apart by it.
+	Address netip.Addr
+	// Time is when the request arrived, for signatures that tell their time, and
+	// for what is remembered of passwords.
 	Time time.Time
+	// Done is closed when nobody waits for the outcome any more. Nil never is.
+	Done <-chan struct{}
 }
 
 // Identity is the outcome of a successful check.
@@ -46,14 +52,16 @@ type Identity struct {
 	// Subject is the user name of Basic authentication, else "".
 	Subject string
 	// Key is the id of the value that matched, so that the use of each key can
-	// be reported; the password's for Basic authentication, "" for None.
+	// be reported; for Basic authentication the password's, or that of the file
+	// with its hash; "" for None.
 	Key SecretID
 }
 
 // Verifier judges one inbound request.
 type Verifier interface {
 	// Verify returns who called. The error is always a [*Failure]. It is safe
-	// for concurrent use; in must not be nil.
+	// for concurrent use; in must not be nil. Only the check of a hashed password
+	// may take long, or wait: see [Passwords].
 	Verify(in *Inbound) (Identity, error)
 	// NeedsBody reports whether Verify looks at the body. A gateway reads it
 	// first then, and bounds it: it is that of a caller whom nobody knows yet.
@@ -77,6 +85,11 @@ const (
 	Ambiguous Reason = "Ambiguous"
 	// Stale: the request was signed too long before or after it arrived.
 	Stale Reason = "Stale"
+	// Throttled: the value was not looked at, because too many wrong ones came
+	// from the same address.
+	Throttled Reason = "Throttled"
+	// Overloaded: the value was not looked at, because too many are being checked.
+	Overloaded Reason = "Overloaded"
 )
 
 // Failure is the error of a failed check. It holds neither the value presented
@@ -84,6 +97,8 @@ const (
 type Failure struct { //nolint:errname // a failed check is an outcome, named so in logs and metrics
 	// Reason says what failed.
 	Reason Reason
+	// RetryAfter is when to try again, if the value was not looked at; else 0.
+	RetryAfter time.Duration
 }
 
 // Error implements error.
@@ -95,10 +110,25 @@ func refuse(r Reason) (Identity, error) {
 	return Identity{}, &Failure{Reason: r}
 }
 
+// VerifierOption is an option of [NewVerifier].
+type VerifierOption func(*verifierOptions)
+
+type verifierOptions struct {
+	passwords *Passwords
+	scope     string
+}
+
+// WithPasswords shares the checks of hashed passwords between verifiers. The scope
+// is what is called, such as a flow: wrong passwords are counted for each. Without
+// this option a verifier is alone.
+func WithPasswords(p *Passwords, scope string) VerifierOption {
+	return func(o *verifierOptions) { o.passwords, o.scope = p, scope }
+}
+
 // NewVerifier returns the verifier for a spec. It fails closed: whatever
 // [Spec.CanVerify] or [Spec.Validate] finds is an error, never a verifier that
 // accepts.
-func NewVerifier(s Spec, keys Keyring) (Verifier, error) {
+func NewVerifier(s Spec, keys Keyring, options ...VerifierOption) (Verifier, error) {
 	if err := s.CanVerify(); err != nil {
 		return nil, fmt.Errorf("verifier: %w", err)
 	}
@@ -110,7 +140,14 @@ func NewVerifier(s Spec, keys Keyring) (Verifier, error) {
 	case typeNone:
 		return anyone{}, nil
 	case typeBasic:
-		return newBasicVerifier(s.Basic, keys), nil
+		if s.Basic.Htpasswd == "" {
+			return newBasicVerifier(s.Basic, keys), nil
+		}
+		var o verifierOptions
+		for _, option := range options {
+			option(&o)
+		}
+		return newHtpasswdVerifier(s.Basic, keys, o), nil
 	case typeAPIKey:
 		return &apiKeyVerifier{in: in, name: name, prefix: s.APIKey.Prefix, keys: newKeySet(s.APIKey.Keys, keys)}, nil
 	case typeBearer:

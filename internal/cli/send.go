@@ -38,8 +38,9 @@ const (
 type sendOptions struct {
 	fileFlags
 
-	data, method, url, credential, contentType string
-	timeout                                    time.Duration
+	data, method, url, credential, user, contentType string
+
+	timeout time.Duration
 }
 
 func newSend(s Streams) *cobra.Command {
@@ -61,6 +62,7 @@ func newSend(s Streams) *cobra.Command {
 	c.Flags().StringVarP(&o.method, "method", "X", "", "the method (default POST where the Flow takes it, else its first)")
 	c.Flags().StringVar(&o.url, "url", defaultURL, "where the gateway is")
 	c.Flags().StringVar(&o.credential, "credential", "", "the Credential to call with, [namespace/]name")
+	c.Flags().StringVar(&o.user, "user", "", `user:password of a Credential that has only hashes, or @file, or "@-" for the standard input`)
 	c.Flags().StringVar(&o.contentType, "content-type", defaultContentType, "what the body is")
 	c.Flags().DurationVar(&o.timeout, "timeout", defaultSendTimeout, "how long to wait for the answer")
 	return c
@@ -71,11 +73,15 @@ func (o *sendOptions) run(ctx context.Context, s Streams, flow string) error {
 	if err != nil {
 		return err
 	}
-	body, err := o.body(s)
+	body, err := given(s, "data", o.data)
 	if err != nil {
 		return err
 	}
-	call, err := o.call(p, body)
+	user, err := given(s, "user", o.user)
+	if err != nil {
+		return err
+	}
+	call, err := o.call(p, body, strings.TrimRight(string(user), "\r\n"))
 	if err != nil {
 		return err
 	}
@@ -139,29 +145,30 @@ func list(names []types.NamespacedName) string {
 	return cmp.Or(strings.Join(texts, ", "), "none")
 }
 
-// body returns what is sent, nil without one.
-func (o *sendOptions) body(s Streams) ([]byte, error) {
-	name, isFile := strings.CutPrefix(o.data, "@")
+// given returns what a flag says, or the content of the file that it names; nil
+// without the flag.
+func given(s Streams, flag, value string) ([]byte, error) {
+	name, isFile := strings.CutPrefix(value, "@")
 	var data []byte
 	var err error
 	switch {
-	case o.data == "":
+	case value == "":
 		return nil, nil
 	case !isFile:
-		return []byte(o.data), nil
+		return []byte(value), nil
 	case name == manifest.Stdin:
 		data, err = io.ReadAll(s.In)
 	default:
 		data, err = os.ReadFile(name) //nolint:gosec // Sending a file that the user names is the purpose.
 	}
 	if err != nil {
-		return nil, fmt.Errorf("data: %w", err)
+		return nil, fmt.Errorf("%s: %w", flag, err)
 	}
 	return data, nil
 }
 
 // call makes the request and signs it.
-func (o *sendOptions) call(p *program.Program, body []byte) (*call, error) {
+func (o *sendOptions) call(p *program.Program, body []byte, user string) (*call, error) {
 	if p.Webhook == nil {
 		return nil, fmt.Errorf("Flow %s has no webhook: nobody can call it", p.Key)
 	}
@@ -191,7 +198,7 @@ func (o *sendOptions) call(p *program.Program, body []byte) (*call, error) {
 		}
 	}
 	c.as = ref.String()
-	if err := c.sign(p.Credentials[c.as], p.Secrets); err != nil {
+	if err := c.sign(p.Credentials[c.as], p.Secrets, user); err != nil {
 		return nil, fmt.Errorf("sign as Credential %s: %w", c.as, err)
 	}
 	return c, nil

@@ -71,6 +71,23 @@ spec:
   response: {json: {by: "${request.auth.credential}", method: "${request.method}"}}
 ---
 apiVersion: headgate.dev/v1alpha1
+kind: Credential
+metadata: {name: many, namespace: town}
+spec: {basic: {secretRef: {name: many}}}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: many, namespace: town}
+stringData: {auth: "myName:$2y$05$c4WoMPo3SXsafkva.HHa6uXQZWr7oboPiC2bT/r7q1BB8I2s0BRqC"}
+---
+apiVersion: headgate.dev/v1alpha1
+kind: Flow
+metadata: {name: users, namespace: town}
+spec:
+  triggers: {webhook: {methods: [GET], credentialRefs: [{name: many}]}}
+  response: {json: {user: "${request.auth.subject}"}}
+---
+apiVersion: headgate.dev/v1alpha1
 kind: Flow
 metadata: {name: form, namespace: town}
 spec:
@@ -122,6 +139,9 @@ func TestSendCallsAsACallerWould(t *testing.T) {
 			name: "a key in a form", args: []string{"form", "-d", "tea=green&key=stale", "--content-type", "application/x-www-form-urlencoded"},
 			out: `{"body": {"tea": "green"}}`,
 		},
+		{name: "a user of many", args: []string{"users", "--user", "myName:myPassword"}, out: `{"user": "myName"}`},
+		{name: "a user from the input", args: []string{"users", "--user", "@-"}, stdin: "myName:myPassword\n", out: `{"user": "myName"}`},
+		{name: "another password", args: []string{"users", "--user", "myName:canary"}, status: 4, says: "HTTP/1.1 401 "},
 		{name: "a bearer", args: []string{"town/hello", "-X", "GET", "--credential", "bearer"}, out: `{"by": "town/bearer", "method": "GET"}`},
 		{name: "no Credential, the only method", args: []string{"open"}, out: `{"said": "hello"}`, says: "GET " + s.url + "/hook/town/open as town/anyone\n"},
 		{name: "a body from a file", args: []string{"hello", "-d", "@" + filepath.Join(dir, "body.json")}, status: 4, says: "HTTP/1.1 418 "},
@@ -181,9 +201,11 @@ func TestSendSaysWhatItCannotSend(t *testing.T) {
 		args []string
 		want string
 	}{
-		{"no such Flow", []string{file, "nobody"}, "there is no Flow nobody; there are: town/form, town/hello, town/open"},
+		{"no such Flow", []string{file, "nobody"}, "there is no Flow nobody; there are: town/form, town/hello, town/open, town/users"},
 		{"no such Credential", []string{file, "open", "--credential", "basic"}, "there is no Credential basic; there are: town/anyone"},
 		{"no URL", []string{file, "open", "--url", "localhost:8080"}, "url: must be"},
+		{"no user", []string{file, "users"}, "sign as Credential town/many: it has only hashes of passwords"},
+		{"a user that is not asked for", []string{file, "open", "--user", "a:b"}, "sign as Credential town/anyone: it has what it needs"},
 		{"no such body", []string{file, "open", "-d", "@nothing"}, "data: open nothing: "},
 		{
 			"no Secret",

@@ -5,11 +5,13 @@ package cli
 
 import (
 	"crypto/rand"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"mime"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/headgate-io/headgate/internal/auth"
@@ -32,9 +34,17 @@ type call struct {
 var _ auth.MessageTarget = (*call)(nil)
 
 // sign places a Credential into the call. One that admits anyone has nothing to
-// place.
-func (c *call) sign(credential program.Credential, keys auth.Keyring) error {
-	if credential.None != nil {
+// place, and of one that has only hashes of passwords the caller has to know one.
+func (c *call) sign(credential program.Credential, keys auth.Keyring, user string) error {
+	hashed := credential.Basic != nil && credential.Basic.Htpasswd != ""
+	switch {
+	case hashed && !strings.Contains(user, ":"):
+		return errors.New("it has only hashes of passwords: say user:password with --user")
+	case !hashed && user != "":
+		return errors.New("it has what it needs: --user is for a Credential that has only hashes")
+	case hashed:
+		return c.SetHeader("Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(user)))
+	case credential.None != nil:
 		return nil
 	}
 	if key := credential.APIKey; key != nil && key.In == auth.InPath {

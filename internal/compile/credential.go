@@ -126,12 +126,19 @@ func (k *credentialCompiler) basic(at path, b *flowv1alpha1.BasicCredential) *au
 	ref := func(key string) keyReference {
 		return keyReference{flowv1alpha1.SecretKeyReference{Name: b.SecretRef.Name, Key: key}, at}
 	}
-	// A user list that nobody reads would lock out everyone on it.
-	if _, ok := k.secrets[k.secretName(b.SecretRef.Name)][keyHtpasswd]; ok {
-		k.refused(flowv1alpha1.ReasonUnsupportedValue, at, fmt.Sprintf(
-			"the key %q of the Secret, a htpasswd file, is not supported by this version of Headgate", keyHtpasswd))
-		k.incomplete = true
-		return nil
+	data := k.secrets[k.secretName(b.SecretRef.Name)]
+	if _, many := data[keyHtpasswd]; many {
+		_, user := data[keyUsername]
+		_, password := data[keyPassword]
+		if user || password {
+			// One of them would be ignored, and lock out whom it is for.
+			k.unresolved(flowv1alpha1.ReasonInvalidSecretData, at, fmt.Sprintf(
+				"Secret %s has the key %q, a htpasswd file, beside %q or %q: only one of the two can be meant",
+				k.secretName(b.SecretRef.Name), keyHtpasswd, keyUsername, keyPassword))
+			k.incomplete = true
+			return nil
+		}
+		return &auth.Basic{Htpasswd: k.load(ref(keyHtpasswd))}
 	}
 	return &auth.Basic{Username: k.load(ref(keyUsername)), Password: k.load(ref(keyPassword))}
 }

@@ -130,10 +130,14 @@ func (s *credentialSet) signer(name types.NamespacedName) (program.Credential, *
 
 // inboundOnly says what is in the way of signing with a spec.
 func inboundOnly(s auth.Spec) string {
-	if s.APIKey != nil {
+	switch {
+	case s.APIKey != nil:
 		return "is the key of an unlisted URL"
+	case s.Basic != nil:
+		return "has hashes of passwords"
+	default:
+		return "is of type none"
 	}
-	return "is of type none"
 }
 
 func (c *collector) problem(at path, p *problem) {

@@ -120,15 +120,18 @@ func (h *handler) admit(x *exchange) *problem {
 // authenticate tries the credentials of the flow; any admits. Whatever is wrong,
 // the answer is the same.
 func (h *handler) authenticate(x *exchange) *problem {
-	in := auth.Inbound{Header: x.r.Header, Query: x.query, PathKey: x.pathKey, Time: x.started}
-	reason, content := auth.Missing, false
+	in := auth.Inbound{
+		Header: x.r.Header, Query: x.query, PathKey: x.pathKey,
+		Address: x.origin.address, Time: x.started, Done: x.r.Context().Done(),
+	}
+	failure, content := auth.Failure{Reason: auth.Missing}, false
 	for i := range x.route.credentials {
 		c := &x.route.credentials[i]
 		if c.verifier.NeedsBody() {
 			content = true
 			continue
 		}
-		if reason = x.try(c, &in, reason); x.auth == authOK {
+		if failure = x.try(c, &in, failure); x.auth == authOK {
 			return nil
 		}
 	}
@@ -147,12 +150,18 @@ func (h *handler) authenticate(x *exchange) *problem {
 		if !c.verifier.NeedsBody() {
 			continue
 		}
-		if reason = x.try(c, &in, reason); x.auth == authOK {
+		if failure = x.try(c, &in, failure); x.auth == authOK {
 			return nil
 		}
 	}
-	x.auth = string(reason)
-	h.metrics.refusedCaller(reason)
+	x.auth = string(failure.Reason)
+	h.metrics.refusedCaller(failure.Reason)
+	switch failure.Reason {
+	case auth.Throttled:
+		return new(problemTooMany.after(seconds(failure.RetryAfter)))
+	case auth.Overloaded:
+		return &problemBusy
+	}
 	if x.route.challenge != "" {
 		x.w.Header().Set("WWW-Authenticate", x.route.challenge)
 	}
@@ -195,29 +204,31 @@ func cutLastSegment(path string) (rest, segment string) {
 }
 
 // try verifies the request with one credential. If that admits the caller, the
-// exchange says so; otherwise it returns the reason to report so far.
-func (x *exchange) try(c *credential, in *auth.Inbound, reason auth.Reason) auth.Reason {
+// exchange says so; otherwise it returns the failure to report so far.
+func (x *exchange) try(c *credential, in *auth.Inbound, before auth.Failure) auth.Failure {
 	identity, err := c.verifier.Verify(in)
 	if err != nil {
-		return worse(reason, err)
+		return worse(before, err)
 	}
 	x.credential, x.subject, x.auth = c.ref, identity.Subject, authOK
 	if uses := x.route.keyUses[c.ref]; uses != nil {
 		uses.used(identity.Key, x.started)
 	}
-	return reason
+	return before
 }
 
-// worse returns the reason that tells an operator more about a request that
+// worse returns the failure that tells an operator more about a request that
 // several credentials have refused: one that found something over one that did
 // not.
-func worse(reason auth.Reason, err error) auth.Reason {
+func worse(before auth.Failure, err error) auth.Failure {
 	var failure *auth.Failure
 	if !errors.As(err, &failure) {
-		return reason
+		return before
 	}
 	rank := func(r auth.Reason) int {
 		switch r {
+		case auth.Throttled, auth.Overloaded:
+			return 4
 		case auth.Mismatch, auth.Stale:
 			return 3
 		case auth.Malformed:
@@ -228,10 +239,10 @@ func worse(reason auth.Reason, err error) auth.Reason {
 			return 0
 		}
 	}
-	if rank(failure.Reason) > rank(reason) {
-		return failure.Reason
+	if rank(failure.Reason) > rank(before.Reason) {
+		return *failure
 	}
-	return reason
+	return before
 }
 
 // hasBody tells whether the request announces a body.

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"k8s.io/utils/clock"
 
+	"github.com/headgate-io/headgate/internal/auth"
 	"github.com/headgate-io/headgate/internal/bus"
 )
 
@@ -134,7 +135,10 @@ func (g *Gateway) useBus(ctx context.Context, o bus.ClientOptions) error {
 
 // applyUntil turns what the watch delivers into snapshots until ctx is done.
 func (g *Gateway) applyUntil(ctx context.Context) {
-	table := newTable(&linker{runner: g.runner, reports: g.reports, metrics: g.metrics, clock: g.handler.clock}, g.log)
+	table := newTable(&linker{
+		runner: g.runner, reports: g.reports, metrics: g.metrics, clock: g.handler.clock,
+		passwords: auth.NewPasswords(auth.PasswordOptions{}),
+	}, g.log)
 	var grace <-chan time.Time
 	var last batch
 	for {

@@ -61,8 +61,12 @@ func (h *handler) checkRate(ctx context.Context, x *exchange, bodyRead bool) *pr
 		return nil
 	}
 	h.metrics.stopped(stoppedByRate)
-	seconds := int64((wait + time.Second - 1) / time.Second)
-	return new(problemTooMany.after(strconv.FormatInt(seconds, 10)))
+	return new(problemTooMany.after(seconds(wait)))
+}
+
+// seconds is how Retry-After says how long to wait.
+func seconds(wait time.Duration) string {
+	return strconv.FormatInt(int64((wait+time.Second-1)/time.Second), 10)
 }
 
 // checkSchema refuses a payload that breaks the schema of the flow.

@@ -64,6 +64,8 @@ type linker struct {
 	reports *reporter
 	metrics *metrics
 	clock   clock.PassiveClock
+	// passwords are checked for all flows together.
+	passwords *auth.Passwords
 	// limiters of the flows that have a rate limit.
 	limiters map[program.Key]*limiter
 }
@@ -107,7 +109,7 @@ func (l *linker) linkWebhook(r *route, p *program.Program) error {
 	r.parameters = linkParameters(p)
 	for _, ref := range p.Webhook.Credentials {
 		spec := p.Credentials[ref].Spec
-		verifier, err := auth.NewVerifier(spec, p.Secrets)
+		verifier, err := auth.NewVerifier(spec, p.Secrets, auth.WithPasswords(l.passwords, p.Key.String()))
 		if err != nil {
 			return fmt.Errorf("credential %s: %w", ref, err)
 		}

@@ -180,7 +180,7 @@ func keyNames(c program.Credential) []string {
 		}
 	}
 	if c.Basic != nil {
-		add(string(c.Basic.Password))
+		add(string(c.Basic.PasswordID()))
 		return names
 	}
 	for _, id := range c.SecretIDs() {
