@@ -71,7 +71,9 @@ type WebhookTrigger struct {
 	// +kubebuilder:validation:items:XValidation:rule="isCIDR(self)",message="must be a CIDR such as 192.0.2.0/24"
 	AllowedCIDRs []string `json:"allowedCIDRs,omitempty"`
 
-	// cors answers browsers of other origins (Fetch standard).
+	// cors answers browsers of other origins (Fetch standard): their preflight
+	// requests without credentials, and all others with who may read the answer.
+	// The methods are those that are served.
 	// +optional
 	CORS *CORS `json:"cors,omitempty"`
 
@@ -129,7 +131,8 @@ type Deduplicate struct {
 //
 // +kubebuilder:validation:XValidation:rule="!(has(self.allowCredentials) && self.allowCredentials && has(self.allowOrigins) && self.allowOrigins.exists(origin, origin == '*'))",message="allowCredentials needs origins that are written out: browsers refuse it with *"
 type CORS struct {
-	// allowOrigins are origins such as https://app.example.com, or "*".
+	// allowOrigins are origins such as https://app.example.com, or "*". At least
+	// one is needed.
 	// +optional
 	// +listType=set
 	// +kubebuilder:validation:MaxItems=64
@@ -138,7 +141,8 @@ type CORS struct {
 	// +kubebuilder:validation:items:Pattern=`^(\*|null|[a-z][-+.a-z0-9]*://[^\s/?#*]+)$`
 	AllowOrigins []string `json:"allowOrigins,omitempty"`
 
-	// allowHeaders that a browser may send.
+	// allowHeaders that a browser may send, such as Content-Type, which it needs
+	// for JSON, and those of the Credentials.
 	// +optional
 	// +listType=set
 	// +kubebuilder:validation:MaxItems=64

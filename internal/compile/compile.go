@@ -59,6 +59,7 @@ func unavailable(p *program.Program, why Diagnostic) *program.Program {
 			PathParameters: p.Webhook.PathParameters,
 			Unlisted:       p.Webhook.Unlisted,
 			Methods:        p.Webhook.Methods,
+			CORS:           p.Webhook.CORS,
 			MaxBodySize:    p.Webhook.MaxBodySize,
 		},
 	}

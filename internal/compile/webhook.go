@@ -44,7 +44,6 @@ func (c *compiler) triggers(at path, t *flowv1alpha1.FlowTriggers) *program.Webh
 func (c *compiler) webhook(at path, w *flowv1alpha1.WebhookTrigger) *program.Webhook {
 	c.refuse(at,
 		option{"deduplicate", w.Deduplicate != nil},
-		option{"cors", w.CORS != nil},
 		option{"handshake", w.Handshake != nil},
 	)
 	schema := c.payload(at, w)
@@ -57,6 +56,7 @@ func (c *compiler) webhook(at path, w *flowv1alpha1.WebhookTrigger) *program.Web
 	c.scope.Body = c.scope.Body.Without(c.bodyKeys(hook.Credentials)...)
 	hook.Path, hook.PathParameters = c.route(at.field("path"), w.Path)
 	hook.Unlisted = unlisted(c.src, c.object.Namespace, w.CredentialRefs)
+	hook.CORS = c.cors(at.field("cors"), w.CORS)
 	hook.Parameters = c.parameters(at.field("parameters"), w.Parameters, hook)
 	return hook
 }

@@ -80,7 +80,8 @@ func hasEncodedSeparator(escaped string) bool {
 }
 
 // admit finds the route of a request and lets the caller in, or returns what to
-// answer. It does not touch the body.
+// answer, or answers itself. It does not touch the body unless a credential is
+// about it.
 func (h *handler) admit(x *exchange) *problem {
 	key, p := splitPath(x.r.URL)
 	if p != nil {
@@ -101,6 +102,9 @@ func (h *handler) admit(x *exchange) *problem {
 	if p := h.checkAddress(x); p != nil {
 		return p
 	}
+	if h.answerCORS(x) {
+		return nil
+	}
 	switch {
 	case x.route.program.Suspend:
 		return &problemSuspended
@@ -115,6 +119,23 @@ func (h *handler) admit(x *exchange) *problem {
 		return &problemBadQuery
 	}
 	return h.authenticate(x)
+}
+
+// answerCORS tells browsers what they may do with the answer, whichever it will
+// be. It reports true if there is nothing else to answer: to a preflight.
+func (h *handler) answerCORS(x *exchange) bool {
+	switch {
+	case x.route.cors == nil:
+		return false
+	case isPreflight(x.r):
+		h.metrics.stopped(stoppedAsAsked)
+		x.status = http.StatusNoContent
+		x.route.cors.preflight(x.w, x.r)
+		return true
+	default:
+		x.route.cors.read(x.w.Header(), x.r)
+		return false
+	}
 }
 
 // authenticate tries the credentials of the flow; any admits. Whatever is wrong,

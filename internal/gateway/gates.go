@@ -21,6 +21,7 @@ const (
 	stoppedByRate   = "RateLimited"
 	stoppedByFilter = "Filtered"
 	stoppedBySchema = "SchemaViolated"
+	stoppedAsAsked  = "Preflight"
 )
 
 // checkAddress refuses callers from elsewhere than the flow allows.

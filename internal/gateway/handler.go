@@ -102,6 +102,9 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.refuse(x, p)
 		return
 	}
+	if x.status != 0 {
+		return
+	}
 	if p := h.intake(r.Context(), x); p != nil {
 		h.refuse(x, p)
 		return
@@ -235,6 +238,9 @@ func (x *exchange) ip() string {
 func (h *handler) answer(x *exchange, a *runner.Answer) {
 	header := x.w.Header()
 	maps.Copy(header, a.Header)
+	if x.route.cors != nil {
+		x.route.cors.read(header, x.r)
+	}
 	if len(a.Body) > 0 {
 		header.Set("Content-Length", strconv.Itoa(len(a.Body)))
 	}

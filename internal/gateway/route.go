@@ -37,6 +37,8 @@ type route struct {
 	parameters []parameter
 	// schema is nil for a flow that takes any payload.
 	schema *program.Schema
+	// cors is nil for a flow that browsers of other origins do not call.
+	cors *cors
 	// limiter is nil for a flow without a rate limit.
 	limiter *limiter
 	// credentials of which any admits a caller.
@@ -146,6 +148,7 @@ func bareRoute(p *program.Program) *route {
 	}
 	r.key = routeKey{namespace: p.Namespace, path: p.Webhook.Path}
 	r.allow = strings.Join(p.Webhook.Methods, ", ")
+	r.cors = linkCORS(p.Webhook)
 	r.keys = []routeKey{r.key}
 	if p.Webhook.Unlisted {
 		r.keys = append(r.keys, routeKey{namespace: p.Namespace, path: p.Webhook.Path + "/" + program.PathParameter})

@@ -3,7 +3,10 @@
 
 package program
 
-import "errors"
+import (
+	"errors"
+	"slices"
+)
 
 // RateLimit is a token bucket.
 type RateLimit struct {
@@ -17,11 +20,27 @@ type RateLimit struct {
 	Key string `json:"key,omitempty"`
 }
 
+// CORS answers browsers of other origins (Fetch standard).
+type CORS struct {
+	// AllowOrigins are origins as browsers write them, or "*" alone.
+	AllowOrigins []string `json:"allowOrigins"`
+	// AllowHeaders may be sent, ExposeHeaders may be read by a script.
+	AllowHeaders  []string `json:"allowHeaders,omitempty"`
+	ExposeHeaders []string `json:"exposeHeaders,omitempty"`
+	// AllowCredentials lets browsers send cookies; never together with "*".
+	AllowCredentials bool `json:"allowCredentials,omitempty"`
+	// MaxAge for which the answer to a preflight may be remembered.
+	MaxAge Duration `json:"maxAge"`
+}
+
 func (w *Webhook) validateGates() error {
 	for _, prefix := range w.AllowedCIDRs {
 		if !prefix.IsValid() {
 			return errors.New("webhook has an address range that is none")
 		}
+	}
+	if c := w.CORS; c != nil && c.AllowCredentials && slices.Contains(c.AllowOrigins, "*") {
+		return errors.New("webhook lets browsers of any origin send credentials")
 	}
 	if l := w.RateLimit; l != nil && (l.Requests < 1 || l.Per <= 0 || l.Burst < 1) {
 		return errors.New("webhook has a rate limit that lets nobody in")

@@ -85,6 +85,8 @@ type Webhook struct {
 	AllowedCIDRs []netip.Prefix `json:"allowedCIDRs,omitempty"`
 	// Schema of payloads (JSON Schema 2020-12); without one any will do.
 	Schema json.RawMessage `json:"schema,omitempty"`
+	// CORS is nil for a Flow that browsers of other origins do not call.
+	CORS *CORS `json:"cors,omitempty"`
 	// RateLimit is nil for a Flow without one.
 	RateLimit *RateLimit `json:"rateLimit,omitempty"`
 	// Filter is a condition; a request that breaks it starts no run.
