@@ -170,7 +170,9 @@ type CORS struct {
 	MaxAge Duration `json:"maxAge,omitempty"`
 }
 
-// HandshakePreset names a sender's proof-of-ownership request.
+// HandshakePreset names a sender's proof-of-ownership request. Those of WebSub,
+// MicrosoftGraph and CloudEvents come without credentials, and by methods that
+// need not be served; that of Slack is signed as its events are.
 //
 // +kubebuilder:validation:Enum=Slack;WebSub;MicrosoftGraph;CloudEvents
 type HandshakePreset string
@@ -184,7 +186,8 @@ type Handshake struct {
 	// +optional
 	Preset HandshakePreset `json:"preset,omitempty"`
 
-	// when is a condition over request that recognizes the handshake.
+	// when is a condition over request that recognizes the handshake of a caller
+	// who is authenticated. A request of which it cannot be said is none.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	When *Template `json:"when,omitempty"`
@@ -195,7 +198,7 @@ type Handshake struct {
 	// +kubebuilder:validation:Maximum=299
 	Status *int32 `json:"status,omitempty"`
 
-	// headers of the answer.
+	// headers of the answer, but for Content-Type.
 	// +optional
 	Headers HeaderTemplates `json:"headers,omitempty"`
 

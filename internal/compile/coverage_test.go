@@ -47,7 +47,7 @@ func TestEveryFieldOfAFlowCounts(t *testing.T) {
 	// The test would prove nothing if it found no fields.
 	g := NewWithT(t)
 	g.Expect(used).To(HaveKey("spec.steps[].http.url"))
-	g.Expect(refused).To(ContainElements("spec.triggers.webhook.handshake.preset", "spec.steps[].http.paginate.maxPages"))
+	g.Expect(refused).To(ContainElements("spec.triggers.webhook.deduplicate.window", "spec.steps[].http.paginate.maxPages"))
 }
 
 func TestEveryFieldOfACredentialCounts(t *testing.T) {

@@ -44,7 +44,6 @@ func (c *compiler) triggers(at path, t *flowv1alpha1.FlowTriggers) *program.Webh
 func (c *compiler) webhook(at path, w *flowv1alpha1.WebhookTrigger) *program.Webhook {
 	c.refuse(at,
 		option{"deduplicate", w.Deduplicate != nil},
-		option{"handshake", w.Handshake != nil},
 	)
 	schema := c.payload(at, w)
 	hook := &program.Webhook{

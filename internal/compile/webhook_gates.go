@@ -25,6 +25,7 @@ func (c *compiler) gates(at path, w *flowv1alpha1.WebhookTrigger, hook *program.
 		return
 	}
 	hook.Filter = c.at(c.scope).condition(at.field("filter"), w.Filter, "")
+	hook.Handshake = c.handshake(at.field("handshake"), w.Handshake)
 	hook.AllowedCIDRs = c.cidrs(at.field("allowedCIDRs"), w.AllowedCIDRs)
 	hook.RateLimit = c.rateLimit(at.field("rateLimit"), w.RateLimit)
 }

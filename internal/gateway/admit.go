@@ -110,12 +110,16 @@ func (h *handler) admit(x *exchange) *problem {
 		return &problemSuspended
 	case x.route.unavailable != "":
 		return &problemUnavailable
+	}
+	var err error
+	x.query, err = url.ParseQuery(x.r.URL.RawQuery)
+	switch {
+	case err == nil && h.greet(x):
+		return nil
 	case !x.route.allows(x.r.Method):
 		x.w.Header().Set("Allow", x.route.allow)
 		return &problemMethod
-	}
-	var err error
-	if x.query, err = url.ParseQuery(x.r.URL.RawQuery); err != nil {
+	case err != nil:
 		return &problemBadQuery
 	}
 	return h.authenticate(x)

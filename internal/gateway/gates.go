@@ -22,6 +22,8 @@ const (
 	stoppedByFilter = "Filtered"
 	stoppedBySchema = "SchemaViolated"
 	stoppedAsAsked  = "Preflight"
+
+	stoppedByGreeting = "Handshake"
 )
 
 // checkAddress refuses callers from elsewhere than the flow allows.

@@ -109,12 +109,16 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.refuse(x, p)
 		return
 	}
+	if x.status != 0 {
+		return
+	}
 	if request := h.request(x); h.filter(r.Context(), x, request) {
 		h.run(r.Context(), x, request)
 	}
 }
 
-// intake reads what an admitted caller sends, or returns what to answer.
+// intake reads what an admitted caller sends, or returns what to answer, or
+// answers a handshake.
 func (h *handler) intake(ctx context.Context, x *exchange) *problem {
 	if p := x.readParams(x.path); p != nil {
 		return p
@@ -124,6 +128,9 @@ func (h *handler) intake(ctx context.Context, x *exchange) *problem {
 	}
 	if p := h.readBody(x); p != nil {
 		return p
+	}
+	if h.greetKnown(ctx, x) {
+		return nil
 	}
 	if p := h.checkRate(ctx, x, true); p != nil {
 		return p

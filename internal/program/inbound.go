@@ -4,6 +4,7 @@
 package program
 
 import (
+	"encoding/json"
 	"errors"
 	"slices"
 )
@@ -33,6 +34,29 @@ type CORS struct {
 	MaxAge Duration `json:"maxAge"`
 }
 
+// HandshakePreset is a published proof-of-ownership request.
+type HandshakePreset string
+
+// The presets.
+const (
+	HandshakeSlack          HandshakePreset = "Slack"
+	HandshakeWebSub         HandshakePreset = "WebSub"
+	HandshakeMicrosoftGraph HandshakePreset = "MicrosoftGraph"
+	HandshakeCloudEvents    HandshakePreset = "CloudEvents"
+)
+
+// Handshake answers a sender's proof-of-ownership request without a run: one of a
+// preset, or else one that When recognizes.
+type Handshake struct {
+	Preset HandshakePreset `json:"preset,omitempty"`
+	// When is a condition; the other fields are the answer, as in Response.
+	When    string          `json:"when,omitempty"`
+	Status  int             `json:"status,omitempty"`
+	Headers []NamedTemplate `json:"headers,omitempty"`
+	JSON    json.RawMessage `json:"json,omitempty"`
+	Text    string          `json:"text,omitempty"`
+}
+
 func (w *Webhook) validateGates() error {
 	for _, prefix := range w.AllowedCIDRs {
 		if !prefix.IsValid() {
@@ -41,6 +65,9 @@ func (w *Webhook) validateGates() error {
 	}
 	if c := w.CORS; c != nil && c.AllowCredentials && slices.Contains(c.AllowOrigins, "*") {
 		return errors.New("webhook lets browsers of any origin send credentials")
+	}
+	if s := w.Handshake; s != nil && (s.Preset == "") == (s.When == "") {
+		return errors.New("webhook has a handshake that is neither a preset nor written out")
 	}
 	if l := w.RateLimit; l != nil && (l.Requests < 1 || l.Per <= 0 || l.Burst < 1) {
 		return errors.New("webhook has a rate limit that lets nobody in")

@@ -87,6 +87,8 @@ type Webhook struct {
 	Schema json.RawMessage `json:"schema,omitempty"`
 	// CORS is nil for a Flow that browsers of other origins do not call.
 	CORS *CORS `json:"cors,omitempty"`
+	// Handshake is nil for a Flow that answers none.
+	Handshake *Handshake `json:"handshake,omitempty"`
 	// RateLimit is nil for a Flow without one.
 	RateLimit *RateLimit `json:"rateLimit,omitempty"`
 	// Filter is a condition; a request that breaks it starts no run.

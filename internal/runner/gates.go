@@ -20,6 +20,9 @@ type gates struct {
 	dedupKey *expr.Template
 	// orderKey is that of spec.concurrency.
 	orderKey *expr.Template
+	// greets recognizes a handshake, greeting answers it.
+	greets   *expr.Template
+	greeting answer
 }
 
 func (l *linker) gates() (gates, error) {
@@ -49,7 +52,38 @@ func (l *linker) gates() (gates, error) {
 			return gates{}, at("webhook.deduplicate.key", err)
 		}
 	}
+	if s := w.Handshake; s != nil && s.When != "" {
+		if out.greets, err = l.env.Condition(s.When); err != nil {
+			return gates{}, at("webhook.handshake.when", err)
+		}
+		if out.greeting, err = l.answer("webhook.handshake", s.Status, s.Headers, bodies{
+			json: s.JSON, text: s.Text, shown: "webhook.handshake",
+		}); err != nil {
+			return gates{}, err
+		}
+	}
 	return out, nil
+}
+
+// Handshake returns the answer to a request that is a handshake, nil for any
+// other. A request of which its condition cannot be said, because it lacks what
+// the condition asks for, is none. An error, of status 422, is a handshake that
+// lacks what the answer is made of.
+func (f *Flow) Handshake(ctx context.Context, req *Request) (*Answer, *Error) {
+	if f.gates.greets == nil {
+		return nil, nil
+	}
+	r := f.before(ctx, req)
+	if is, err := f.gates.greets.Bool(ctx, r); err != nil || !is {
+		return nil, nil //nolint:nilerr // what lacks the fields of a handshake is none
+	}
+	answer, failure := f.gates.greeting.build(ctx, r)
+	if failure != nil {
+		failure = f.finish(failure, "")
+		failure.Status = http.StatusUnprocessableEntity
+		return nil, failure
+	}
+	return answer, nil
 }
 
 // Filter tells whether a request is one that the flow runs for. An error, of
