@@ -155,10 +155,10 @@ spec:
 func TestBrokenFlowServesNothing(t *testing.T) {
 	t.Parallel()
 	s := newStory(t, nil)
-	s.create(anyone + "---" + open("broken", "handshake: {preset: Slack}"))
-	s.eventually(s.flowConditions("broken"), "Accepted=False/UnsupportedValue", "ResolvedRefs=True/ResolvedRefs",
-		"Programmed=False/NotProgrammed", "Ready=False/UnsupportedValue", "Stalled=True/UnsupportedValue")
-	s.Expect(s.message("broken", "Accepted")).To(ContainSubstring("spec.triggers.webhook.handshake"))
+	s.create(anyone + "---" + open("broken", "cors: {}"))
+	s.eventually(s.flowConditions("broken"), "Accepted=False/InvalidSpec", "ResolvedRefs=True/ResolvedRefs",
+		"Programmed=False/NotProgrammed", "Ready=False/InvalidSpec", "Stalled=True/InvalidSpec")
+	s.Expect(s.message("broken", "Accepted")).To(ContainSubstring("spec.triggers.webhook.cors.allowOrigins"))
 	s.Expect(s.message("broken", "Programmed")).To(ContainSubstring("nothing is served"))
 	s.Expect(s.flow("broken").Status.URL).To(BeEmpty())
 	s.Expect(house.gateway.program(s.programKey("broken"))).To(BeNil())
@@ -241,9 +241,9 @@ func TestRouteConflict(t *testing.T) {
 	// A broken edit that moves away does not free what still serves.
 	s.changeFlow("first", func(f *flowv1alpha1.Flow) {
 		f.Spec.Triggers.Webhook.Path = "elsewhere"
-		f.Spec.Triggers.Webhook.Handshake = &flowv1alpha1.Handshake{Preset: "Slack"}
+		f.Spec.Triggers.Webhook.CORS = &flowv1alpha1.CORS{}
 	})
-	s.Eventually(s.flowConditions("first")).Should(ContainElement("Accepted=False/UnsupportedValue"))
+	s.Eventually(s.flowConditions("first")).Should(ContainElement("Accepted=False/InvalidSpec"))
 	change(s, &flowv1alpha1.Flow{}, "second", func(f *flowv1alpha1.Flow) {
 		metav1.SetMetaDataAnnotation(&f.ObjectMeta, flowv1alpha1.AnnotationReconcileRequestedAt, "now")
 	})
