@@ -8,9 +8,9 @@ import (
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
-	"encoding/binary"
 	"net/netip"
 	"runtime"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -139,9 +139,8 @@ func (p *Passwords) compareSlowly(in *Inbound, hash Secret, password []byte) (ri
 func (p *Passwords) digest(user, password []byte, hash Secret) (sum [sha256.Size]byte) {
 	mac := hmac.New(sha256.New, p.key[:])
 	for _, field := range [][]byte{user, password, []byte(hash.reveal())} {
-		var length [8]byte
-		binary.BigEndian.PutUint64(length[:], uint64(len(field)))
-		mac.Write(length[:])
+		mac.Write(strconv.AppendInt(nil, int64(len(field)), 10))
+		mac.Write([]byte{':'})
 		mac.Write(field)
 	}
 	mac.Sum(sum[:0])
@@ -171,15 +170,15 @@ func (p *Passwords) remember(digest [sha256.Size]byte, now time.Time) {
 func (p *Passwords) charge(who offender, now time.Time) (wait time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	clear, ok := p.wrong.get(who)
-	if !ok || clear.Before(now) {
-		clear = now
+	settled, ok := p.wrong.get(who)
+	if !ok || settled.Before(now) {
+		settled = now
 	}
-	clear = clear.Add(failureInterval)
-	if wait = clear.Sub(now) - failureBurst*failureInterval; wait > 0 {
+	settled = settled.Add(failureInterval)
+	if wait = settled.Sub(now) - failureBurst*failureInterval; wait > 0 {
 		return wait
 	}
-	p.wrong.put(who, clear)
+	p.wrong.put(who, settled)
 	return 0
 }
 
@@ -187,8 +186,8 @@ func (p *Passwords) charge(who offender, now time.Time) (wait time.Duration) {
 func (p *Passwords) refund(who offender) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if clear, ok := p.wrong.get(who); ok {
-		p.wrong.put(who, clear.Add(-failureInterval))
+	if settled, ok := p.wrong.get(who); ok {
+		p.wrong.put(who, settled.Add(-failureInterval))
 	}
 }
 

@@ -186,6 +186,7 @@ func (h *handler) authenticate(x *exchange) *problem {
 		return new(problemTooMany.after(seconds(failure.RetryAfter)))
 	case auth.Overloaded:
 		return &problemBusy
+	default:
 	}
 	if x.route.challenge != "" {
 		x.w.Header().Set("WWW-Authenticate", x.route.challenge)

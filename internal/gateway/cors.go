@@ -31,7 +31,7 @@ const (
 // the headers are made once.
 type cors struct {
 	origins     []string
-	any         bool
+	anyone      bool
 	credentials bool
 	methods     string
 	headers     string
@@ -46,7 +46,7 @@ func linkCORS(w *program.Webhook) *cors {
 	}
 	return &cors{
 		origins:     w.CORS.AllowOrigins,
-		any:         slices.Contains(w.CORS.AllowOrigins, anyOrigin),
+		anyone:      slices.Contains(w.CORS.AllowOrigins, anyOrigin),
 		credentials: w.CORS.AllowCredentials,
 		methods:     strings.Join(w.Methods, ", "),
 		headers:     strings.Join(w.CORS.AllowHeaders, ", "),
@@ -64,7 +64,7 @@ func (c *cors) allow(header http.Header, r *http.Request) bool {
 			delete(header, name)
 		}
 	}
-	if c.any && !c.credentials {
+	if c.anyone && !c.credentials {
 		// The same for everyone, so that caches may keep it for everyone.
 		header.Set(allowOrigin, anyOrigin)
 	} else {

@@ -145,6 +145,7 @@ func TestKeyInCookie(t *testing.T) {
 // An unlisted URL: the key is a segment behind the path of the flow.
 func TestKeyInPath(t *testing.T) {
 	t.Parallel()
+	g := NewWithT(t)
 	gw := startGateway(t)
 	ctl := connectController(t, gw)
 	for _, p := range []*program.Program{
@@ -158,7 +159,7 @@ func TestKeyInPath(t *testing.T) {
 		}),
 		echoProgram("open", "open"),
 	} {
-		NewWithT(t).Expect(ctl.put(p, gw)).To(Equal(bus.AckServed))
+		g.Expect(ctl.put(p, gw)).To(Equal(bus.AckServed))
 	}
 	for _, test := range []struct {
 		name, target string
@@ -182,26 +183,22 @@ func TestKeyInPath(t *testing.T) {
 		{"no credential takes it", "open/" + callerKey, 404, "", ""},
 		{"key is away", "away/" + callerKey, 503, "", ""},
 	} {
-		t.Run(test.name, func(t *testing.T) {
-			g := NewWithT(t)
-			got := gw.send("POST", "/hook/pets/"+test.target, "")
-			g.Expect(got.StatusCode).To(Equal(test.status), got.body)
-			g.Expect(got.body + fmt.Sprint(got.Header)).NotTo(ContainSubstring("canary"))
-			if test.status != http.StatusOK {
-				return
-			}
-			var seen struct {
-				Path, URL string
-				Params    json.RawMessage
-			}
-			g.Expect(json.Unmarshal([]byte(got.body), &seen)).To(Succeed())
-			path, _, _ := strings.Cut(test.path, "?")
-			g.Expect(seen.Path).To(Equal("/hook/pets/" + path))
-			g.Expect(seen.URL).To(Equal("http://" + gw.Addr() + "/hook/pets/" + test.path))
-			g.Expect(seen.Params).To(MatchJSON(test.params))
-		})
+		got := gw.send("POST", "/hook/pets/"+test.target, "")
+		g.Expect(got.StatusCode).To(Equal(test.status), test.name)
+		g.Expect(got.body+fmt.Sprint(got.Header)).NotTo(ContainSubstring("canary"), test.name)
+		if test.status != http.StatusOK {
+			continue
+		}
+		var seen struct {
+			Path, URL string
+			Params    json.RawMessage
+		}
+		g.Expect(json.Unmarshal([]byte(got.body), &seen)).To(Succeed())
+		path, _, _ := strings.Cut(test.path, "?")
+		g.Expect(seen.Path).To(Equal("/hook/pets/"+path), test.name)
+		g.Expect(seen.URL).To(Equal("http://"+gw.Addr()+"/hook/pets/"+test.path), test.name)
+		g.Expect(seen.Params).To(MatchJSON(test.params), test.name)
 	}
-	g := NewWithT(t)
 	gw.stop()
 	g.Expect(gw.logs.String()).NotTo(ContainSubstring("canary"))
 	g.Expect(gatherText(t, gw.metrics)).NotTo(ContainSubstring("canary"))

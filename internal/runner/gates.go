@@ -74,8 +74,9 @@ func (f *Flow) Handshake(ctx context.Context, req *Request) (*Answer, *Error) {
 		return nil, nil
 	}
 	r := f.before(ctx, req)
-	if is, err := f.gates.greets.Bool(ctx, r); err != nil || !is {
-		return nil, nil //nolint:nilerr // what lacks the fields of a handshake is none
+	is, err := f.gates.greets.Bool(ctx, r)
+	if recognized := err == nil && is; !recognized {
+		return nil, nil
 	}
 	answer, failure := f.gates.greeting.build(ctx, r)
 	if failure != nil {

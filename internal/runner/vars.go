@@ -413,6 +413,7 @@ func newHiddenSecrets(p *program.Program) hiddenSecrets {
 			h.query[name] = true
 		case auth.InCookie:
 			h.cookies = append(h.cookies, name)
+		default:
 		}
 	}
 	return h
