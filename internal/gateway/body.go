@@ -55,6 +55,10 @@ func (x *exchange) decodeContent() *problem {
 		return nil
 	}
 	x.undecodable = x.decode(contentType)
+	if len(x.route.bodyKeys) > 0 {
+		// Keys can be taken out of a map only.
+		x.body = runner.Plain(x.body)
+	}
 	return x.undecodable
 }
 

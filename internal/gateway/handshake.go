@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/headgate-io/headgate/internal/program"
+	"github.com/headgate-io/headgate/internal/runner"
 )
 
 const (
@@ -85,7 +86,7 @@ func (h *handler) greetKnown(ctx context.Context, x *exchange) bool {
 	case s == nil:
 		return false
 	case s.Preset == program.HandshakeSlack:
-		fields, _ := x.body.(map[string]any)
+		fields, _ := runner.Plain(x.body).(map[string]any)
 		challenge, _ := fields["challenge"].(string)
 		return fields["type"] == "url_verification" && h.sendBack(x, []string{challenge})
 	case s.Preset != "":

@@ -112,6 +112,8 @@ func TestHandshakeOfKnownCallers(t *testing.T) {
 	g.Expect(got.StatusCode).To(Equal(http.StatusOK))
 	g.Expect(got.body).To(Equal("3eZbrw1aBm2rZgRNFdxV2595E9CY3gmdALWMmHkvFXO7tYXAYM8P"))
 	g.Expect(got.Header.Get("Content-Type")).To(Equal("text/plain; charset=utf-8"))
+	large := send("slack", strings.Replace(verification, `"t"`, `"`+strings.Repeat("t", 3000)+`"`, 1))
+	g.Expect(large.StatusCode).To(Equal(http.StatusOK))
 	g.Expect(gw.send("POST", "/hook/pets/slack", verification, "Content-Type", jsonType).StatusCode).To(Equal(http.StatusUnauthorized))
 	g.Expect(send("slack", `{"type": "url_verification", "challenge": 7}`).StatusCode).To(Equal(http.StatusUnprocessableEntity), "it is none, and breaks the schema")
 	g.Expect(send("slack", gromit).StatusCode).To(Equal(http.StatusCreated))
@@ -125,5 +127,5 @@ func TestHandshakeOfKnownCallers(t *testing.T) {
 	g.Expect(send("own", `{"hello": "there"}`).StatusCode).To(Equal(http.StatusUnprocessableEntity))
 	g.Expect(send("own", `{"hello": "there", "say": "`+strings.Repeat("x", maxChallenge+1)+`"}`).StatusCode).To(Equal(http.StatusUnprocessableEntity))
 	g.Expect(gw.send("POST", "/hook/pets/own", `{"hello": "there", "say": "x"}`, "Content-Type", jsonType).StatusCode).To(Equal(http.StatusUnauthorized))
-	g.Expect(gatherText(t, gw.metrics)).To(ContainSubstring(`headgate_stopped_requests_total{reason="Handshake"} 2`))
+	g.Expect(gatherText(t, gw.metrics)).To(ContainSubstring(`headgate_stopped_requests_total{reason="Handshake"} 3`))
 }

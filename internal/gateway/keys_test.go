@@ -50,16 +50,19 @@ func TestKeyInBody(t *testing.T) {
 	gw := startGateway(t)
 	ctl := connectController(t, gw)
 	NewWithT(t).Expect(ctl.put(echoProgram("keyed", "", keyedBy(auth.InBody, "key"), func(p *program.Program) {
-		p.Webhook.MaxBodySize = 1000
+		p.Webhook.MaxBodySize = 5000
 		p.Webhook.Schema = json.RawMessage(`{"properties": {"key": false, "a": {"minLength": 1}}}`)
 	}), gw)).To(Equal(bus.AckServed))
 
+	large := strings.Repeat("x", 3000)
 	for _, test := range []struct {
 		name, contentType, body string
 		status                  int
 		want                    string
 	}{
 		{"JSON", jsonType, `{"a": "1", "key": "` + callerKey + `"}`, 200, `{"a": "1"}`},
+		{"large JSON", jsonType, `{"a": "` + large + `", "key": "` + callerKey + `"}`, 200, `{"a": "` + large + `"}`},
+		{"large JSON, wrong", jsonType, `{"a": "` + large + `", "key": "canary-wrong"}`, 401, ""},
 		{"JSON, the other key", jsonType, `{"key": "canary-caller-key-of-yore"}`, 200, `{}`},
 		{"form", formType, "a=1&key=" + callerKey, 200, `{"a": "1"}`},
 		{"multipart", multipart, part("a", "1") + part("key", callerKey) + "--b--\r\n", 200, `{"a": "1"}`},
@@ -78,7 +81,7 @@ func TestKeyInBody(t *testing.T) {
 		{"broken JSON", jsonType, `{"key": "` + callerKey + `"`, 401, ""},
 		{"a name twice", jsonType, `{"key": "` + callerKey + `", "key": "x"}`, 401, ""},
 		{"another type", "application/octet-stream", `{"key": "` + callerKey + `"}`, 401, ""},
-		{"too large", jsonType, `{"key": "` + callerKey + `", "a": "` + strings.Repeat("x", 1000) + `"}`, 413, ""},
+		{"too large", jsonType, `{"key": "` + callerKey + `", "a": "` + strings.Repeat("x", 5000) + `"}`, 413, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -117,6 +120,9 @@ func TestKeyInBodyBesideOthers(t *testing.T) {
 	}
 	g.Expect(send(body).StatusCode).To(Equal(200))
 	g.Expect(send(body).body).To(And(ContainSubstring(`"body":{"a":1}`), Not(ContainSubstring("canary"))))
+	large := send(`{"a": "` + strings.Repeat("x", 3000) + `", "key": "canary-wrong"}`)
+	g.Expect(large.StatusCode).To(Equal(200))
+	g.Expect(large.body).To(And(ContainSubstring("xxx"), Not(ContainSubstring("canary"))))
 	broken := send(`{"a":`)
 	g.Expect(broken.StatusCode).To(Equal(400))
 	g.Expect(broken.problem(t).Type).To(HaveSuffix("/bad-body"))
