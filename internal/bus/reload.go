@@ -4,13 +4,11 @@
 package bus
 
 import (
-	"bytes"
 	"crypto/tls"
-	"fmt"
 	"log/slog"
-	"os"
 	"path/filepath"
-	"sync"
+
+	"github.com/headgate-io/headgate/internal/certfile"
 )
 
 // certReloader hands out the server certificate. With a folder it looks there
@@ -19,57 +17,30 @@ import (
 // (connections live long) and the two files small, so reading them is simpler
 // and surer than watching the folder.
 type certReloader struct {
-	dir string
-	log *slog.Logger
-
-	mu        sync.Mutex
-	cert, key []byte
-	current   *tls.Certificate
+	pair *certfile.Pair
+	// reload is false for a certificate that never changes.
+	reload bool
+	log    *slog.Logger
 }
 
 func newCertReloader(m Material, dir string, log *slog.Logger) (*certReloader, error) {
-	r := &certReloader{dir: dir, log: log}
-	if err := r.load(m.TLSCert, m.TLSKey); err != nil {
+	pair, err := certfile.New(m.TLSCert, m.TLSKey, filepath.Join(dir, KeyTLSCert), filepath.Join(dir, KeyTLSKey))
+	if err != nil {
 		return nil, err
 	}
-	return r, nil
-}
-
-// load parses a pair and makes it the current one.
-func (r *certReloader) load(cert, key []byte) error {
-	pair, err := tls.X509KeyPair(cert, key)
-	if err != nil {
-		return fmt.Errorf("%s and %s are not a pair", KeyTLSCert, KeyTLSKey)
-	}
-	r.cert, r.key, r.current = cert, key, &pair
-	return nil
+	return &certReloader{pair: pair, reload: dir != "", log: log}, nil
 }
 
 // get implements tls.Config.GetCertificate. A pair that cannot be read (a mount
 // being replaced, a half-written file) leaves the last good one in use.
 func (r *certReloader) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.dir == "" {
-		return r.current, nil
+	if r.reload {
+		switch changed, err := r.pair.Reload(); {
+		case err != nil:
+			r.log.Warn("Cannot use the new bus certificate, keeping the last one", "error", err)
+		case changed:
+			r.log.Info("Bus certificate reloaded")
+		}
 	}
-	cert, err := os.ReadFile(filepath.Join(r.dir, KeyTLSCert))
-	if err != nil {
-		r.log.Warn("Cannot read the bus certificate, keeping the last one", "error", err)
-		return r.current, nil
-	}
-	key, err := os.ReadFile(filepath.Join(r.dir, KeyTLSKey))
-	if err != nil {
-		r.log.Warn("Cannot read the key of the bus certificate, keeping the last one", "error", err)
-		return r.current, nil
-	}
-	if bytes.Equal(cert, r.cert) && bytes.Equal(key, r.key) {
-		return r.current, nil
-	}
-	if err := r.load(cert, key); err != nil {
-		r.log.Warn("Cannot use the new bus certificate, keeping the last one", "error", err)
-		return r.current, nil
-	}
-	r.log.Info("Bus certificate reloaded")
-	return r.current, nil
+	return r.pair.Current(), nil
 }

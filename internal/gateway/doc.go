@@ -24,6 +24,14 @@
 // replica has come. Requests that are under way finish with the route that they
 // began with.
 //
+// # Connections
+//
+// The listener speaks HTTP/1.1, or, given a certificate, TLS with HTTP/1.1 and
+// HTTP/2 on it. The certificate is read again whenever its files change. What a
+// caller may hold is bounded the same way in both protocols: connections in all
+// and of one address, requests under way in all and of one address, the header,
+// the body, and the time for each of them.
+//
 // # Failures
 //
 // Traffic needs neither controller nor bus: both may come and go while the

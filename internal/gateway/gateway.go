@@ -44,9 +44,11 @@ type Gateway struct {
 	hookAddr, adminAddr net.Addr
 	busAddr             atomic.Pointer[string]
 
-	// What tests replace: two intervals, the time for the last spans, and the timer of the drain delay.
-	reportInterval, beatInterval, flushTimeout time.Duration
-	after                                      func(time.Duration) <-chan time.Time
+	// What tests replace: intervals, the time for the last spans, and the timer
+	// of the drain delay.
+	reportInterval, beatInterval, certificatePoll time.Duration
+	flushTimeout                                  time.Duration
+	after                                         func(time.Duration) <-chan time.Time
 }
 
 // New checks the options; it opens nothing.
@@ -66,11 +68,15 @@ func New(o Options) (*Gateway, error) {
 		beatInterval:   bus.HeartbeatInterval,
 		flushTimeout:   flushTimeout,
 		after:          time.After,
+
+		certificatePoll: certificatePoll,
 	}
 	g.wait("starting")
 	limits := defaultLimits()
+	limits.perPeer = o.ConnectionsPerAddress
 	g.handler = &handler{
 		bodies:   budget{limit: limits.bodyBytes},
+		requests: budget{limit: limits.requests},
 		log:      o.Logger,
 		clock:    o.Clock,
 		newRunID: o.NewRunID,
@@ -140,6 +146,13 @@ func (g *Gateway) Run(ctx context.Context) error {
 	if err := g.spans.Start(ctx); err != nil {
 		return fmt.Errorf("gateway: %w", err)
 	}
+	var served *certificate
+	if g.opts.TLSCertFile != "" {
+		var err error
+		if served, err = newCertificate(&g.opts, g.metrics); err != nil {
+			return fmt.Errorf("gateway: %w", err)
+		}
+	}
 	hooks, admin, err := g.listen(ctx)
 	if err != nil {
 		return fmt.Errorf("gateway: %w", err)
@@ -151,9 +164,15 @@ func (g *Gateway) Run(ctx context.Context) error {
 	group, failed := errgroup.WithContext(context.WithoutCancel(ctx))
 	work, stopWork := context.WithCancel(failed)
 	defer stopWork()
-	hookServer := newHookServer(failed, g.handler, g.log)
+	hookServer := newHookServer(failed, g.handler, served, g.log)
 	adminServer := g.newAdminServer(g.log)
 	group.Go(func() error { return hookServer.serve(hooks) })
+	if served != nil {
+		group.Go(func() error {
+			served.follow(work, g.certificatePoll)
+			return nil
+		})
+	}
 	group.Go(func() error {
 		if err := adminServer.Serve(admin); !errors.Is(err, http.ErrServerClosed) {
 			return fmt.Errorf("admin listener: %w", err)
@@ -201,8 +220,8 @@ func (g *Gateway) listen(ctx context.Context) (hooks, admin net.Listener, err er
 	}
 	g.hookAddr, g.adminAddr = hooks.Addr(), admin.Addr()
 	close(g.listening)
-	g.log.Info("The gateway is listening", "address", g.Addr(), "adminAddress", g.AdminAddr(), "replica", g.opts.Replica,
-		"version", g.opts.Version)
+	g.log.Info("The gateway is listening", "address", g.Addr(), "tls", g.opts.TLSCertFile != "",
+		"adminAddress", g.AdminAddr(), "replica", g.opts.Replica, "version", g.opts.Version)
 	return hooks, admin, nil
 }
 

@@ -33,6 +33,7 @@ type handler struct {
 	// snapshot is nil until every program is known.
 	snapshot atomic.Pointer[snapshot]
 	bodies   budget
+	requests budget
 	metrics  *metrics
 	log      *slog.Logger
 	clock    clock.PassiveClock
@@ -72,6 +73,10 @@ type exchange struct {
 	undecodable *problem
 	// held is what the body has taken of the budget.
 	held int64
+	// entered is true for a request that was taken out of its budget; peer is set
+	// for one that counts for its address, too.
+	entered bool
+	peer    *peer
 
 	// trace is the span of the request, or until there is one that of the caller;
 	// it is invalid if there is neither.
@@ -98,6 +103,10 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if h.draining.Load() {
 		header.Set("Connection", "close")
 	}
+	if p := h.enter(x); p != nil {
+		h.refuse(x, p)
+		return
+	}
 	if p := h.admit(x); p != nil {
 		h.refuse(x, p)
 		return
@@ -114,6 +123,32 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if request := h.request(x); h.filter(r.Context(), x, request) {
 		h.run(r.Context(), x, request)
+	}
+}
+
+// enter bounds the requests that are under way. With HTTP/1.1 the connections do
+// that; with HTTP/2 one connection carries many.
+func (h *handler) enter(x *exchange) *problem {
+	if !h.requests.take(1) {
+		return &problemBusy
+	}
+	x.entered = true
+	if x.r.ProtoMajor == 1 {
+		return nil
+	}
+	if x.peer = peerOf(x.r.Context()); x.peer != nil && x.peer.requests.Add(1) > int64(h.limits.perPeer) {
+		return &problemBusy
+	}
+	return nil
+}
+
+// leave makes room for another request.
+func (h *handler) leave(x *exchange) {
+	if x.entered {
+		h.requests.give(1)
+	}
+	if x.peer != nil {
+		x.peer.requests.Add(-1)
 	}
 }
 
@@ -139,9 +174,10 @@ func (h *handler) intake(ctx context.Context, x *exchange) *problem {
 }
 
 // refuse answers with a problem. A body that was not read is not waited for: the
-// connection is closed instead.
+// connection is closed instead. HTTP/2 can do without the rest of one body, and
+// has other requests on the connection.
 func (h *handler) refuse(x *exchange, p *problem) {
-	if hasBody(x.r) && x.raw == nil {
+	if x.r.ProtoMajor == 1 && hasBody(x.r) && x.raw == nil {
 		x.w.Header().Set("Connection", "close")
 	}
 	h.writeProblem(x, p)
@@ -230,6 +266,11 @@ func (x *exchange) url() string {
 	if x.r.URL.IsAbs() {
 		target = x.r.URL.RequestURI()
 	}
+	scheme := "http://"
+	if r.TLS != nil {
+		scheme = "https://"
+	}
+	return scheme + r.Host + r.RequestURI
 	return x.origin.scheme + "://" + x.origin.host + target
 }
 
@@ -267,6 +308,7 @@ func (h *handler) finish(ctx context.Context, x *exchange) {
 		h.recovered(x, cause)
 	}
 	h.bodies.give(x.held)
+	h.leave(x)
 	took := h.clock.Since(x.started)
 	series := h.metrics.other
 	if x.route != nil {

@@ -20,10 +20,28 @@ const (
 	// maxHeaderBytes bounds request line and header fields.
 	maxHeaderBytes = 64 << 10
 
-	// maxConnections bounds the connections that are open at once, and with
-	// them, as HTTP/1.1 has one request at a time on each, the runs that are
-	// under way. More wait in the listener's backlog.
+	// maxConnections bounds the connections that are open at once. More wait in
+	// the listener's backlog.
 	maxConnections = 8192
+	// maxRequests bounds the requests, and with them the runs, that are under way
+	// at once; more are refused. HTTP/1.1 alone, with one request at a time on
+	// each connection, never comes to it.
+	maxRequests = maxConnections
+	// maxStreams bounds the requests that are under way on a connection of
+	// HTTP/2: what RFC 9113 section 6.5.2 recommends at least.
+	maxStreams = 100
+	// maxReceiveBuffer and maxStreamReceiveBuffer bound the bytes of bodies that
+	// a connection of HTTP/2, and one request on it, may send before anybody
+	// reads them. They are beside maxInFlightBody, which is for what was read.
+	maxReceiveBuffer       = 512 << 10
+	maxStreamReceiveBuffer = 256 << 10
+	// pingAfter and pingTimeout find connections of HTTP/2 whose other end is
+	// gone.
+	pingAfter   = 30 * time.Second
+	pingTimeout = 15 * time.Second
+	// certificatePoll is how often the files of the certificate are looked at.
+	certificatePoll = 2 * time.Second
+
 	// maxInFlightBody bounds the bytes of request bodies that are in memory at
 	// once. Decoded bodies take a multiple of it.
 	maxInFlightBody = 64 << 20

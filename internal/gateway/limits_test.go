@@ -171,6 +171,8 @@ func TestOptions(t *testing.T) {
 		"no replica":           {func(o *Options) { o.Replica = "" }, "replica"},
 		"plain bus":            {func(o *Options) { o.BusURL = "nats://bus:4222" }, "bus-url"},
 		"address":              {func(o *Options) { o.ListenAddress = "8080" }, "listen-address"},
+		"half a certificate":   {func(o *Options) { o.TLSCertFile = "tls.crt" }, "tls-cert and tls-key"},
+		"no connections":       {func(o *Options) { o.ConnectionsPerAddress = -1 }, "connections-per-address"},
 		"drain timeout":        {func(o *Options) { o.DrainTimeout = -1 }, "drain-timeout"},
 	} {
 		o := Options{BusDir: "bus", StoreDir: "store", Replica: "gateway-0"}

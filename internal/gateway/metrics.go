@@ -48,9 +48,12 @@ type metrics struct {
 	steps        *prometheus.CounterVec
 	upstream     *prometheus.CounterVec
 	panics       prometheus.Counter
-	flows        prometheus.Gauge
-	refused      prometheus.Gauge
-	revision     prometheus.Gauge
+	handshakes   prometheus.Counter
+	// refusedConnections are those of addresses that had too many.
+	refusedConnections prometheus.Counter
+	flows              prometheus.Gauge
+	refused            prometheus.Gauge
+	revision           prometheus.Gauge
 
 	// What nearly every run counts, looked up once.
 	runSucceeded, stepSucceeded prometheus.Counter
@@ -107,6 +110,12 @@ func newMetrics(version string, log *slog.Logger, inFlightBody, busConnected fun
 		panics: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "headgate_panics_total", Help: "Panics that were recovered. Each is a bug.",
 		}),
+		handshakes: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "headgate_tls_handshake_errors_total", Help: "TLS handshakes of the webhook listener that failed.",
+		}),
+		refusedConnections: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "headgate_refused_connections_total", Help: "Connections that were closed because their address had too many.",
+		}),
 		flows: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "headgate_flows", Help: "Flows known to this replica.",
 		}),
@@ -129,8 +138,8 @@ func newMetrics(version string, log *slog.Logger, inFlightBody, busConnected fun
 	})
 	build.Set(1)
 	m.registry.MustRegister(
-		m.requests, m.duration, m.inFlight, m.authFailures, m.stops, m.runs, m.steps, m.upstream, m.panics, m.flows, m.refused,
-		m.revision, build,
+		m.requests, m.duration, m.inFlight, m.authFailures, m.stops, m.runs, m.steps, m.upstream, m.panics, m.handshakes,
+		m.refusedConnections, m.flows, m.refused, m.revision, build,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "headgate_request_body_bytes", Help: "Bytes of request bodies in memory.",
 		}, inFlightBody),

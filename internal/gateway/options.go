@@ -24,6 +24,9 @@ const (
 	DefaultListenAddress    = ":8080"
 	DefaultAdminAddress     = ":9090"
 	DefaultBusListenAddress = ":4222"
+	// DefaultConnectionsPerAddress leaves half of the connections to others, and
+	// enough to a proxy that is the only caller.
+	DefaultConnectionsPerAddress = maxConnections / 2
 	// DefaultDrainDelay is what the endpoints of a Service commonly need to
 	// change everywhere.
 	DefaultDrainDelay = 5 * time.Second
@@ -36,6 +39,15 @@ type Options struct {
 	// ListenAddress is the host:port for webhooks; port 0 picks a free one.
 	// Default DefaultListenAddress.
 	ListenAddress string
+	// TLSCertFile and TLSKeyFile are PEM files with the certificate of the webhook
+	// listener and its key. They may be replaced at any time. Without them it
+	// speaks plain HTTP, for a proxy in front that ends TLS.
+	TLSCertFile, TLSKeyFile string
+	// ConnectionsPerAddress bounds the connections, and over HTTP/2 the requests,
+	// that one address (of IPv6: one /64) may have open at the webhook listener;
+	// more are closed. A proxy in front is one address for all of its callers.
+	// Default DefaultConnectionsPerAddress.
+	ConnectionsPerAddress int
 	// AdminAddress is the host:port for probes and metrics. Default
 	// DefaultAdminAddress.
 	AdminAddress string
@@ -94,6 +106,7 @@ func (o *Options) setDefaults() {
 	o.AdminAddress = orDefault(o.AdminAddress, DefaultAdminAddress)
 	o.BusListenAddress = orDefault(o.BusListenAddress, DefaultBusListenAddress)
 	o.StoreMaxSize = orDefault(o.StoreMaxSize, bus.DefaultMaxStore)
+	o.ConnectionsPerAddress = orDefault(o.ConnectionsPerAddress, DefaultConnectionsPerAddress)
 	o.DrainDelay = orDefault(o.DrainDelay, DefaultDrainDelay)
 	o.DrainTimeout = orDefault(o.DrainTimeout, DefaultDrainTimeout)
 	o.Version = orDefault(o.Version, "unknown")
@@ -136,6 +149,10 @@ func (o *Options) validate() error {
 		return errors.New("bus-url must begin with tls://")
 	case o.Replica == "":
 		return errors.New("replica is required")
+	case (o.TLSCertFile == "") != (o.TLSKeyFile == ""):
+		return errors.New("tls-cert and tls-key belong together: set both or neither")
+	case o.ConnectionsPerAddress < 1:
+		return errors.New("connections-per-address must be at least 1")
 	case o.DrainTimeout < 0:
 		return errors.New("drain-timeout must not be negative")
 	}
