@@ -70,6 +70,8 @@ func TestRefusedFlags(t *testing.T) {
 		{[]string{"--log-format=xml"}, "log-format"},
 		{[]string{"--log-level=loud"}, "log-level"},
 		{[]string{"serve"}, `"serve"`},
+		{[]string{"--bus-dir=/bus", "--store-dir=/store", "--tls-cert=/tls.crt"}, "tls-cert and tls-key"},
+		{[]string{"--bus-dir=/bus", "--store-dir=/store", "--connections-per-address=0"}, "connections-per-address"},
 		{[]string{"--no-such-flag"}, "no-such-flag"},
 		{[]string{"--store-dir=/store"}, "bus-dir is required"},
 		{[]string{"--bus-dir=/bus"}, "store-dir is required"},

@@ -23,10 +23,12 @@ import (
 // files hold and puts it on the bus. It is used from one goroutine, but for
 // heard.
 type publisher struct {
-	streams  Streams
-	reader   *manifest.Reader
-	paths    []string
-	gateway  *gateway.Gateway
+	streams Streams
+	reader  *manifest.Reader
+	paths   []string
+	gateway *gateway.Gateway
+	// scheme of the webhooks' URLs.
+	scheme   string
 	material bus.Material
 	log      *slog.Logger
 	client   *bus.Client
@@ -193,18 +195,26 @@ func (p *publisher) report(served *program.Program, ack bus.Ack, message string)
 		_, err = fmt.Fprintf(p.streams.Out, "Serving %s\n", served.Key)
 	default:
 		_, err = fmt.Fprintf(p.streams.Out, "Serving %s: %s %s\n", served.Key, strings.Join(served.Webhook.Methods, ","),
-			hookURL(baseURL(p.gateway.Addr()), served))
+			hookURL(baseURL(p.scheme, p.gateway.Addr()), served))
 	}
 	return err
 }
 
 // baseURL is the URL of a listener as a program on this machine calls it.
-func baseURL(address string) string {
+func baseURL(scheme, address string) string {
 	host, port, err := net.SplitHostPort(address)
 	if ip := net.ParseIP(host); err == nil && (ip == nil || ip.IsUnspecified()) {
 		address = net.JoinHostPort("localhost", port)
 	}
-	return "http://" + address
+	return scheme + "://" + address
+}
+
+// schemeOf returns the scheme of a listener with a certificate, or without one.
+func schemeOf(certFile string) string {
+	if certFile == "" {
+		return "http"
+	}
+	return "https"
 }
 
 // hookURL is where a program is called.

@@ -7,6 +7,8 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -40,7 +42,9 @@ type sendOptions struct {
 
 	data, method, url, credential, user, contentType string
 
-	timeout time.Duration
+	timeout  time.Duration
+	caFile   string
+	insecure bool
 }
 
 func newSend(s Streams) *cobra.Command {
@@ -64,6 +68,9 @@ func newSend(s Streams) *cobra.Command {
 	c.Flags().StringVar(&o.credential, "credential", "", "the Credential to call with, [namespace/]name")
 	c.Flags().StringVar(&o.user, "user", "", `user:password of a Credential that has only hashes, or @file, or "@-" for the standard input`)
 	c.Flags().StringVar(&o.contentType, "content-type", defaultContentType, "what the body is")
+	c.Flags().StringVar(&o.caFile, "ca-file", "", "the PEM file with the authorities of an https gateway (default: those of the system)")
+	c.Flags().BoolVar(&o.insecure, "insecure-skip-tls-verify", false, "take any certificate of an https gateway: whoever answers sees the call and its secrets")
+	c.MarkFlagsMutuallyExclusive("ca-file", "insecure-skip-tls-verify")
 	c.Flags().DurationVar(&o.timeout, "timeout", defaultSendTimeout, "how long to wait for the answer")
 	return c
 }
@@ -85,9 +92,30 @@ func (o *sendOptions) run(ctx context.Context, s Streams, flow string) error {
 	if err != nil {
 		return err
 	}
+	transport, err := o.transport()
+	if err != nil {
+		return err
+	}
+	defer transport.CloseIdleConnections()
 	ctx, cancel := context.WithTimeout(ctx, o.timeout)
 	defer cancel()
-	return call.do(ctx, s)
+	return call.do(ctx, s, transport)
+}
+
+// transport says whose certificates are believed.
+func (o *sendOptions) transport() (*http.Transport, error) {
+	config := &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: o.insecure} //nolint:gosec // If that is what the user asks for.
+	if o.caFile != "" {
+		bundle, err := os.ReadFile(o.caFile)
+		if err != nil {
+			return nil, fmt.Errorf("ca-file: %w", err)
+		}
+		config.RootCAs = x509.NewCertPool()
+		if !config.RootCAs.AppendCertsFromPEM(bundle) {
+			return nil, fmt.Errorf("ca-file: %s has no PEM certificate", o.caFile)
+		}
+	}
+	return &http.Transport{Proxy: http.ProxyFromEnvironment, TLSClientConfig: config, ForceAttemptHTTP2: true}, nil
 }
 
 // program compiles the Flow of a name, or says why it cannot be called.
@@ -205,7 +233,7 @@ func (o *sendOptions) call(p *program.Program, body []byte, user string) (*call,
 }
 
 // do sends the call and shows the answer.
-func (c *call) do(ctx context.Context, s Streams) error {
+func (c *call) do(ctx context.Context, s Streams, transport http.RoundTripper) error {
 	req, err := http.NewRequestWithContext(ctx, c.method, c.url.String(), bytes.NewReader(c.body))
 	if err != nil {
 		return errors.New("the method is none")
@@ -216,7 +244,10 @@ func (c *call) do(ctx context.Context, s Streams) error {
 		return err
 	}
 	// A redirect would carry the credential elsewhere.
-	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	client := &http.Client{
+		Transport:     transport,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
 	res, err := client.Do(req)
 	if err != nil {
 		// The error of the client shows the URL, which may have the key in it.

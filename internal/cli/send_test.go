@@ -11,6 +11,7 @@ import (
 
 	. "github.com/onsi/gomega"
 
+	"github.com/headgate-io/headgate/internal/certfile/certtest"
 	"github.com/headgate-io/headgate/test/upstream"
 )
 
@@ -173,6 +174,44 @@ func TestSendCallsThePetstore(t *testing.T) {
 	g.Expect(stderr).To(MatchRegexp(`(?m)^Headgate-Run-Id: \S+$`))
 	g.Expect(store.Pets()).To(HaveLen(1))
 	g.Expect(store.Pets()[0]).To(Equal(upstream.Pet{ID: 1, Name: "Gromit", Status: "Sold"}))
+}
+
+// A gateway with TLS is called when its authority is known, or when its caller
+// says not to ask.
+func TestSendWithTLS(t *testing.T) {
+	t.Parallel()
+	ca := certtest.NewAuthority(t, "hooks CA")
+	cert, key := ca.Issue(t, "127.0.0.1")
+	files := certtest.NewMount(t, cert, key)
+	dir := write(t, map[string]string{
+		"town.yaml": callers, "ca.crt": string(ca.PEM), "other.crt": string(certtest.NewAuthority(t, "other").PEM),
+	})
+	file := filepath.Join(dir, "town.yaml")
+	s := serve(t, file, "--tls-cert", files.Cert(), "--tls-key", files.Key())
+	NewWithT(t).Expect(s.url).To(HavePrefix("https://"))
+	NewWithT(t).Expect(s.out.String()).To(ContainSubstring("Serving town/open: GET " + s.url + "/hook/town/open"))
+	for _, c := range []struct {
+		name   string
+		args   []string
+		status int
+		says   string
+	}{
+		{"its authority", []string{"--ca-file", filepath.Join(dir, "ca.crt")}, 0, "HTTP/2.0 200 OK\n"},
+		{"any certificate", []string{"--insecure-skip-tls-verify"}, 0, "HTTP/2.0 200 OK\n"},
+		{"those of the system", nil, 1, "certificate signed by unknown authority"},
+		{"another authority", []string{"--ca-file", filepath.Join(dir, "other.crt")}, 1, "certificate signed by unknown authority"},
+		{"no authority", []string{"--ca-file", file}, 2, "town.yaml has no PEM certificate"},
+		{"no file", []string{"--ca-file", filepath.Join(dir, "nothing")}, 2, "ca-file: open "},
+		{"both", []string{"--ca-file", file, "--insecure-skip-tls-verify"}, 2, "none of the others can be"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			g := NewWithT(t)
+			status, _, stderr := run(t, "", append([]string{"send", "-f", file, "--url", s.url, "open"}, c.args...)...)
+			g.Expect(status).To(Equal(c.status), stderr)
+			g.Expect(stderr).To(ContainSubstring(c.says))
+		})
+	}
 }
 
 func TestSendGoesNowhereElse(t *testing.T) {

@@ -42,11 +42,12 @@ const (
 type serveOptions struct {
 	fileFlags
 
-	listen, admin string
-	allow, deny   []string
-	proxies       []string
-	level         slog.Level
-	tracing       tracing.Options
+	listen, admin   string
+	tlsCert, tlsKey string
+	allow, deny     []string
+	proxies         []string
+	level           slog.Level
+	tracing         tracing.Options
 }
 
 func newServe(s Streams) *cobra.Command {
@@ -64,6 +65,8 @@ func newServe(s Streams) *cobra.Command {
 	}
 	o.register(c)
 	c.Flags().StringVar(&o.listen, "listen-address", defaultListenAddress, "where webhooks come in")
+	c.Flags().StringVar(&o.tlsCert, "tls-cert", "", "the PEM file with the certificate for webhooks; without it they come in as plain HTTP")
+	c.Flags().StringVar(&o.tlsKey, "tls-key", "", "the PEM file with its private key; both are read again when they change")
 	c.Flags().StringVar(&o.admin, "admin-address", defaultAdminAddress, "where /healthz, /readyz, /metrics and /version are served")
 	c.Flags().StringSliceVar(&o.allow, "allow-cidrs", nil, "networks that flows may call although they are private or local")
 	c.Flags().StringSliceVar(&o.deny, "deny-cidrs", nil, "networks that flows must not call, whatever else is allowed")
@@ -76,6 +79,8 @@ func newServe(s Streams) *cobra.Command {
 func (o *serveOptions) run(ctx context.Context, s Streams) (err error) {
 	options := gateway.Options{
 		ListenAddress:    o.listen,
+		TLSCertFile:      o.tlsCert,
+		TLSKeyFile:       o.tlsKey,
 		AdminAddress:     o.admin,
 		BusListenAddress: loopback + ":0",
 		Replica:          replica,
@@ -117,7 +122,7 @@ func (o *serveOptions) run(ctx context.Context, s Streams) (err error) {
 		return err
 	}
 	p := &publisher{
-		streams: s, reader: reader, paths: o.paths, gateway: g, material: material, log: options.Logger,
+		streams: s, reader: reader, paths: o.paths, gateway: g, scheme: schemeOf(o.tlsCert), material: material, log: options.Logger,
 		beats: make(chan map[string]bus.Heartbeat, 1),
 	}
 	return p.serve(ctx, files)
@@ -218,7 +223,7 @@ func (p *publisher) follow(ctx context.Context, files []*manifest.File) error {
 		return err
 	}
 	if _, err := fmt.Fprintf(p.streams.Out, "Ready at %s; probes and metrics at %s\n",
-		baseURL(p.gateway.Addr()), baseURL(p.gateway.AdminAddr())); err != nil {
+		baseURL(p.scheme, p.gateway.Addr()), baseURL("http", p.gateway.AdminAddr())); err != nil {
 		return err
 	}
 	ticker := time.NewTicker(pollInterval)

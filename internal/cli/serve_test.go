@@ -50,16 +50,16 @@ type served struct {
 }
 
 // serve runs headgate serve until the test ends.
-func serve(t *testing.T, dir string) *served {
+func serve(t *testing.T, dir string, args ...string) *served {
 	t.Helper()
 	s := &served{out: &buffer{}, err: &buffer{}}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	done := make(chan int, 1)
 	go func() {
-		done <- Main(ctx, []string{
+		done <- Main(ctx, append([]string{
 			"headgate", "serve", "-f", dir, "--listen-address", "127.0.0.1:0", "--admin-address", "127.0.0.1:0",
 			"--allow-cidrs", "127.0.0.0/8",
-		}, Streams{strings.NewReader(""), s.out, s.err})
+		}, args...), Streams{strings.NewReader(""), s.out, s.err})
 	}()
 	t.Cleanup(func() {
 		cancel()

@@ -214,11 +214,15 @@ func TestBrokenCertificate(t *testing.T) {
 	gw.files.Swap(t, good, otherKey)
 	metric("headgate_tls_certificate_stale 1")
 	g.Expect(gw.servedName()).To(Equal("first"))
-	g.Eventually(func() []map[string]any { return gw.logs.lines("The new TLS certificate cannot be used, the last one is served on") }).
+	g.Eventually(func() []map[string]any {
+		return gw.logs.lines("The new TLS certificate cannot be used, the last one is served on")
+	}).
 		WithTimeout(patience).Should(ConsistOf(HaveKeyWithValue("error", ContainSubstring("is not the private key of"))))
 
 	gw.files.Remove(t)
-	g.Eventually(func() []map[string]any { return gw.logs.lines("The new TLS certificate cannot be used, the last one is served on") }).
+	g.Eventually(func() []map[string]any {
+		return gw.logs.lines("The new TLS certificate cannot be used, the last one is served on")
+	}).
 		WithTimeout(patience).Should(HaveLen(2))
 	g.Expect(gw.servedName()).To(Equal("first"))
 

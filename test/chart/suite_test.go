@@ -44,6 +44,7 @@ var variants = map[string][]string{
 	"full":    {"--values=testdata/full.yaml"},
 	"bare":    {"--values=testdata/bare.yaml"},
 	"claim":   {"--set=gateway.persistence.existingClaim=ours"},
+	"tls":     {"--set=gateway.tls.secretName=hooks-tls"},
 }
 
 var (

@@ -197,7 +197,7 @@ func TestFullValues(t *testing.T) {
 		"--bus-url=tls://hg-gateway-bus."+cluster.Namespace+".svc:4222", "--store-max-size=262144000"))
 	g.Expect(gatewayPod(t, m).Containers[0].Args).To(ContainElements(
 		"--allow-cidrs=10.20.0.0/16", "--allow-cidrs=fd00:20::/32", "--deny-cidrs=8.8.8.0/24", "--trusted-proxies=10.244.0.0/16",
-		"--drain-delay=10s", "--drain-timeout=2m", "--store-max-size=262144000"))
+		"--drain-delay=10s", "--drain-timeout=2m", "--store-max-size=262144000", "--connections-per-address=500"))
 	set := find[appsv1.StatefulSet](t, m, "StatefulSet/hg-gateway")
 	g.Expect(*set.Spec.VolumeClaimTemplates[0].Spec.StorageClassName).To(Equal("fast"))
 	g.Expect(set.Spec.VolumeClaimTemplates[0].Labels).To(BeEmpty(), "a label of the release would make an upgrade impossible")

@@ -41,6 +41,8 @@ func TestRefusedValues(t *testing.T) {
 		"a duration without unit":  {`{gateway: {drainTimeout: "60"}}`, []string{"/gateway/drainTimeout", "does not match"}},
 		"a flag without dashes":    {`{controller: {extraArgs: [log-level=debug]}}`, []string{"/controller/extraArgs/0", "does not match"}},
 		"a name in capitals":       {`{fullnameOverride: Headgate}`, []string{"/fullnameOverride", "does not match"}},
+		"a name of no Secret":      {`{gateway: {tls: {secretName: Hooks}}}`, []string{"/gateway/tls/secretName", "does not match"}},
+		"no connections":           {`{gateway: {connectionsPerAddress: 0}}`, []string{"/gateway/connectionsPerAddress"}},
 		"an unknown log level":     {`{log: {level: trace}}`, []string{"/log/level", "'debug'"}},
 		"two gateways":             {`{gateway: {replicas: 2}}`, []string{"gateway.replicas", "set 1", "JetStream cluster"}},
 		"both limits of a budget":  {`{controller: {podDisruptionBudget: {enabled: true, minAvailable: 1, maxUnavailable: 1}}}`, []string{"controller.podDisruptionBudget", "not both"}},

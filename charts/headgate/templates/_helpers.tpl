@@ -72,12 +72,26 @@ app.kubernetes.io/name: {{ include "headgate.name" .root }}
 {{- end -}}
 {{- end -}}
 
+{{/* How webhooks come in: the scheme, which is the name of the ports, too. */}}
+{{- define "headgate.scheme" -}}
+{{- ternary "https" "http" (not (empty .Values.gateway.tls.secretName)) -}}
+{{- end -}}
+
+{{- define "headgate.containerPort" -}}
+{{- ternary 8443 8080 (not (empty .Values.gateway.tls.secretName)) -}}
+{{- end -}}
+
+{{- define "headgate.servicePort" -}}
+{{- .Values.gateway.service.port | default (ternary 443 80 (not (empty .Values.gateway.tls.secretName))) -}}
+{{- end -}}
+
 {{- define "headgate.publicURL" -}}
 {{- if .Values.publicURL -}}
 {{- .Values.publicURL -}}
 {{- else -}}
-{{- $port := int .Values.gateway.service.port -}}
-http://{{ include "headgate.fullname" . }}-gateway.{{ .Release.Namespace }}.svc{{ if ne $port 80 }}:{{ $port }}{{ end }}
+{{- $scheme := include "headgate.scheme" . -}}
+{{- $port := include "headgate.servicePort" . | int -}}
+{{ $scheme }}://{{ include "headgate.fullname" . }}-gateway.{{ .Release.Namespace }}.svc{{ if ne $port (ternary 443 80 (eq $scheme "https")) }}:{{ $port }}{{ end }}
 {{- end -}}
 {{- end -}}
 
