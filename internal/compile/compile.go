@@ -36,6 +36,7 @@ func Compile(src Source) (*program.Program, Diagnostics) {
 	c := newCompiler(&src)
 	p := c.flow()
 	p.Credentials, p.Secrets = c.credentials.credentials, c.credentials.secrets
+	p.Authorities = c.authorities
 	diagnostics := c.diagnostics()
 	switch {
 	case diagnostics.HasAccepted():
@@ -72,6 +73,8 @@ type compiler struct {
 	src         *Source
 	object      *flowv1alpha1.Flow
 	credentials *credentialSet
+	// authorities are PEM bundles, as in the program.
+	authorities map[string]string
 	// scope is what expressions see at the place that is compiled; it grows
 	// with every step.
 	scope program.Scope

@@ -23,10 +23,7 @@ const defaultExpect = "${response.status >= 200 && response.status < 300}"
 
 // http compiles an outbound call.
 func (c *compiler) http(at path, h *flowv1alpha1.HTTPCall, here place) *program.HTTP {
-	c.refuse(at,
-		option{"paginate", h.Paginate != nil},
-		option{"tls", h.TLS != nil},
-	)
+	c.refuse(at, option{"paginate", h.Paginate != nil})
 	hasBody := c.oneBody(at, &h.Body, option{"multipart", len(h.Multipart) > 0}, option{"raw", h.Raw != nil})
 
 	out := &program.HTTP{
@@ -56,6 +53,7 @@ func (c *compiler) http(at path, h *flowv1alpha1.HTTPCall, here place) *program.
 	c.contentType(at.field("contentType"), h.ContentType, hasBody)
 	here.required(at.field("url"), h.URL)
 	target := c.url(at.field("url"), string(h.URL))
+	out.TLS = c.tls(at.field("tls"), h.TLS, target)
 	if h.CredentialRef != nil {
 		out.Credential = c.sign(at, *h.CredentialRef, out, target)
 	}

@@ -5,6 +5,8 @@ package compile
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 
 	flowv1alpha1 "github.com/headgate-io/headgate/api/v1alpha1"
 	"github.com/headgate-io/headgate/internal/auth"
@@ -40,6 +42,7 @@ func Rebind(last *program.Program, src Source) (*program.Program, Diagnostics) {
 			r.value(v.Secret)
 		}
 	}
+	next.Authorities = r.authorities(last.Authorities)
 	next.Credentials = r.credentials.credentials
 	next.Secrets = r.credentials.secrets
 	diagnostics := r.diagnostics()
@@ -101,6 +104,24 @@ func (r *rebinder) value(id auth.SecretID) {
 		return
 	}
 	r.credentials.secrets[id] = value
+}
+
+// authorities renews those that come from Secrets.
+func (r *rebinder) authorities(last map[string]string) map[string]string {
+	next := maps.Clone(last)
+	for _, name := range slices.Sorted(maps.Keys(last)) {
+		secret, key, ok := parseAuthority(name)
+		if !ok {
+			continue
+		}
+		bundle, p := secretBundle(r.src.Secrets, secret, key)
+		if p != nil {
+			r.lost(p.reason, p.message)
+			continue
+		}
+		next[name] = bundle
+	}
+	return next
 }
 
 // lost records that the program cannot go on. What would be refused in a spec

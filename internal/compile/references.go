@@ -37,8 +37,18 @@ func FlowReferences(f *flowv1alpha1.Flow) References {
 		}
 	}
 	for i := range f.Spec.Steps {
-		if h := f.Spec.Steps[i].HTTP; h != nil && h.CredentialRef != nil {
+		h := f.Spec.Steps[i].HTTP
+		if h == nil {
+			continue
+		}
+		if h.CredentialRef != nil {
 			r.Credentials = append(r.Credentials, credentialName(f.Namespace, *h.CredentialRef))
+		}
+		if h.TLS != nil && h.TLS.CASecretKeyRef != nil {
+			r.Secrets = append(r.Secrets, local(h.TLS.CASecretKeyRef.Name))
+		}
+		if h.TLS != nil && h.TLS.CAConfigMapKeyRef != nil {
+			r.ConfigMaps = append(r.ConfigMaps, local(h.TLS.CAConfigMapKeyRef.Name))
 		}
 	}
 	for _, v := range f.Spec.Values {
@@ -94,6 +104,11 @@ func ProgramReferences(p *program.Program) References {
 	}
 	for _, v := range p.Values {
 		if name, _, ok := parseSecretID(v.Secret); ok {
+			r.Secrets = append(r.Secrets, name)
+		}
+	}
+	for authorities := range p.Authorities {
+		if name, _, ok := parseAuthority(authorities); ok {
 			r.Secrets = append(r.Secrets, name)
 		}
 	}

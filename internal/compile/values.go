@@ -88,18 +88,8 @@ func textValue(
 }
 
 func (c *compiler) configMapValue(at path, name, key string) json.RawMessage {
-	if !c.objectName(at.field("name"), name) || !c.dataKey(at.field("key"), key) {
-		return nil
-	}
-	configMap := c.local(name)
-	data, ok := c.src.ConfigMaps[configMap]
+	text, ok := c.configMapText(at, name, key)
 	if !ok {
-		c.unresolved(flowv1alpha1.ReasonConfigMapNotFound, at, fmt.Sprintf("ConfigMap %s does not exist", configMap))
-		return nil
-	}
-	text, ok := data[key]
-	if !ok {
-		c.unresolved(flowv1alpha1.ReasonKeyNotFound, at, fmt.Sprintf("ConfigMap %s has no key %q", configMap, key))
 		return nil
 	}
 	encoded, err := json.Marshal(text)
@@ -108,6 +98,23 @@ func (c *compiler) configMapValue(at path, name, key string) json.RawMessage {
 		return nil
 	}
 	return encoded
+}
+
+// configMapText finds a key of a ConfigMap.
+func (c *compiler) configMapText(at path, name, key string) (text string, ok bool) {
+	if !c.objectName(at.field("name"), name) || !c.dataKey(at.field("key"), key) {
+		return "", false
+	}
+	configMap := c.local(name)
+	data, ok := c.src.ConfigMaps[configMap]
+	if !ok {
+		c.unresolved(flowv1alpha1.ReasonConfigMapNotFound, at, fmt.Sprintf("ConfigMap %s does not exist", configMap))
+		return "", false
+	}
+	if text, ok = data[key]; !ok {
+		c.unresolved(flowv1alpha1.ReasonKeyNotFound, at, fmt.Sprintf("ConfigMap %s has no key %q", configMap, key))
+	}
+	return text, ok
 }
 
 func (c *compiler) local(name string) types.NamespacedName {

@@ -45,6 +45,10 @@ type Program struct {
 	// Credentials that the Flow uses, by "namespace/name".
 	Credentials map[string]Credential `json:"credentials,omitempty"`
 
+	// Authorities are PEM bundles of certificates, public as these are, by where
+	// they come from: Secret or ConfigMap, "/namespace/name/key".
+	Authorities map[string]string `json:"authorities,omitempty"`
+
 	Values   []Value  `json:"values,omitempty"`
 	Steps    []Step   `json:"steps,omitempty"`
 	Response Response `json:"response"`
@@ -209,11 +213,24 @@ type HTTP struct {
 	Parse Parse `json:"parse"`
 	// FollowRedirects follows redirects instead of taking them for the answer.
 	FollowRedirects bool `json:"followRedirects,omitempty"`
+	// TLS is nil for a call whose upstream is checked as all others are.
+	TLS *TLS `json:"tls,omitempty"`
 	// Expect is a condition over the response; a call whose answer breaks it
 	// has failed.
 	Expect string `json:"expect"`
 	// Paginate is nil for a call whose answer is the whole of it.
 	Paginate *Paginate `json:"paginate,omitempty"`
+}
+
+// TLS says how the certificate of an upstream is checked, that of every redirect
+// included.
+type TLS struct {
+	// Authorities is a key of Program.Authorities. They are trusted in place of
+	// the system's; empty trusts these.
+	Authorities string `json:"authorities,omitempty"`
+	// ServerName that the certificate must be for, and that is asked for;
+	// empty: the host of the URL.
+	ServerName string `json:"serverName,omitempty"`
 }
 
 // Part of a multipart/form-data body (RFC 7578).

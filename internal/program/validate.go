@@ -116,11 +116,26 @@ func (p *Program) validateStep(s *Step) error {
 	if s.ForEach != nil && (s.ForEach.Items == "" || s.ForEach.Concurrency < 1) {
 		return errors.New("forEach is out of bounds")
 	}
-	if s.HTTP == nil || s.HTTP.Credential == "" {
+	if s.HTTP == nil {
 		return nil
 	}
-	if _, ok := p.Credentials[s.HTTP.Credential]; !ok {
-		return fmt.Errorf("credential %s is not part of the program", s.HTTP.Credential)
+	return p.validateCall(s.HTTP)
+}
+
+func (p *Program) validateCall(h *HTTP) error {
+	if t := h.TLS; t != nil {
+		switch _, ok := p.Authorities[t.Authorities]; {
+		case *t == TLS{}:
+			return errors.New("tls is empty")
+		case t.Authorities != "" && !ok:
+			return fmt.Errorf("authorities %s are not part of the program", t.Authorities)
+		}
+	}
+	if h.Credential == "" {
+		return nil
+	}
+	if _, ok := p.Credentials[h.Credential]; !ok {
+		return fmt.Errorf("credential %s is not part of the program", h.Credential)
 	}
 	return nil
 }

@@ -52,6 +52,8 @@ type callAction struct {
 	expect     *expr.Template
 	// follow redirects.
 	follow bool
+	// tls is nil for a call that checks certificates as all others do.
+	tls *tlsTransport
 }
 
 // credential signs calls to some hosts.
@@ -99,6 +101,9 @@ func (l *linker) call(field, step string, h *program.HTTP) (action, error) {
 		program.ParseText, program.ParseBytes, program.ParseNone:
 	default:
 		return nil, fmt.Errorf("%s.parse: %q is not known", field, string(h.Parse))
+	}
+	if a.tls, err = l.tls(h.TLS); err != nil {
+		return nil, at(field+".tls", err)
 	}
 	if h.Credential != "" {
 		if a.credential, err = l.credential(h); err != nil {

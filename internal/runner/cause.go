@@ -23,7 +23,7 @@ func transportError(ctx context.Context, err error) *Error {
 		return stopped
 	}
 	failure := fail(program.ClassNetwork, plainCause(err))
-	failure.permanent = errors.Is(err, errNotPermitted)
+	failure.permanent = errors.Is(err, errNotPermitted) || errors.Is(err, errNoTLS)
 	return failure
 }
 
@@ -31,6 +31,9 @@ func transportError(ctx context.Context, err error) *Error {
 func plainCause(err error) string {
 	if errors.Is(err, errNotPermitted) {
 		return "the address is not permitted"
+	}
+	if errors.Is(err, errNoTLS) {
+		return errNoTLS.Error()
 	}
 	if text := lookupCause(err); text != "" {
 		return text

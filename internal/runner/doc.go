@@ -72,6 +72,9 @@
 // have a limit. A credential is placed into a call only when its allowedHosts
 // cover the host that is dialed.
 //
+// Calls that check the certificate of their upstream in a way of their own have a
+// transport of their own, which all flows share that check it in that way.
+//
 // A call carries an Idempotency-Key that is the same whenever the same step of
 // the same run is repeated. The transport itself repeats a call only when a
 // connection that it had kept open turns out to be closed before any byte of an

@@ -26,7 +26,7 @@ func (a *callAction) send(ctx context.Context, r *run, built *outgoing) (*http.R
 		}
 		// Not http.Client: it keeps cookies, decides by itself what may cross
 		// hosts, and its errors show the whole URL.
-		res, err := a.runner.transport.RoundTrip(call.request(ctx, method))
+		res, err := a.roundTrip(call.request(ctx, method))
 		if err != nil {
 			return nil, transportError(ctx, err)
 		}

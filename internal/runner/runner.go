@@ -69,13 +69,15 @@ type Runner struct {
 	maxBody   int64
 	userAgent string
 	transport *transport
-	clock     clock.PassiveClock
-	jitter    func(limit time.Duration) time.Duration
-	wait      func(ctx context.Context, d time.Duration) error
-	cache     Cache
-	events    Events
-	flows     Flows
-	logger    *slog.Logger
+	// tlsTransports are for calls that check certificates in a way of their own.
+	tlsTransports *tlsTransports
+	clock         clock.PassiveClock
+	jitter        func(limit time.Duration) time.Duration
+	wait          func(ctx context.Context, d time.Duration) error
+	cache         Cache
+	events        Events
+	flows         Flows
+	logger        *slog.Logger
 	// tracer is nil if nobody records spans.
 	tracer trace.Tracer
 	env    func() (*expr.Env, error)
@@ -96,6 +98,7 @@ func New(opts Options) *Runner {
 		logger:    opts.Logger,
 		tracer:    opts.Tracer,
 	}
+	r.tlsTransports = newTLSTransports(r.transport.full)
 	if r.maxBody <= 0 {
 		r.maxBody = DefaultMaxResponseBody
 	}
@@ -127,4 +130,5 @@ func New(opts Options) *Runner {
 // disturbed, but the connections they use are not closed either.
 func (r *Runner) Close() {
 	r.transport.CloseIdleConnections()
+	r.tlsTransports.closeIdle()
 }
