@@ -47,6 +47,7 @@ type metrics struct {
 	runs         *prometheus.CounterVec
 	steps        *prometheus.CounterVec
 	upstream     *prometheus.CounterVec
+	retries      prometheus.Counter
 	panics       prometheus.Counter
 	handshakes   prometheus.Counter
 	// refusedConnections are those of addresses that had too many.
@@ -107,6 +108,9 @@ func newMetrics(version string, log *slog.Logger, inFlightBody, busConnected fun
 		upstream: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "headgate_upstream_responses_total", Help: "Answers of upstreams by class of their status.",
 		}, []string{"code"}),
+		retries: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "headgate_refused_retries_total", Help: "Calls that were not repeated because too many to their host are repeated already.",
+		}),
 		panics: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "headgate_panics_total", Help: "Panics that were recovered. Each is a bug.",
 		}),
@@ -138,7 +142,7 @@ func newMetrics(version string, log *slog.Logger, inFlightBody, busConnected fun
 	})
 	build.Set(1)
 	m.registry.MustRegister(
-		m.requests, m.duration, m.inFlight, m.authFailures, m.stops, m.runs, m.steps, m.upstream, m.panics, m.handshakes,
+		m.requests, m.duration, m.inFlight, m.authFailures, m.stops, m.runs, m.steps, m.upstream, m.retries, m.panics, m.handshakes,
 		m.refusedConnections, m.flows, m.refused, m.revision, build,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "headgate_request_body_bytes", Help: "Bytes of request bodies in memory.",
@@ -224,6 +228,7 @@ func (m *metrics) ran(result *runner.Result) {
 	} else {
 		m.runs.WithLabelValues(string(result.Err.Class)).Inc()
 	}
+	m.retries.Add(float64(result.RetriesRefused))
 	for i := range result.Steps {
 		step := &result.Steps[i]
 		if step.Err == nil && !step.Skipped {

@@ -181,6 +181,8 @@ func (a *callAction) do(ctx context.Context, r *run, out *exchange) *Error {
 			return failure
 		}
 		out.call = built
+		now := r.flow.runner.clock.Now()
+		r.flow.runner.retries.of(built.url.Host, now).called(now)
 	}
 	res, failure := a.send(ctx, r, out.call)
 	if failure != nil {

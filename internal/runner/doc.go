@@ -80,6 +80,10 @@
 // connection that it had kept open turns out to be closed before any byte of an
 // answer came.
 //
+// A step that is tried again takes each repetition out of the budget of the host:
+// about a tenth of the calls that all flows make to it, and a few beside that. A
+// repetition that is refused leaves the failure that there was.
+//
 // # Traces
 //
 // A call carries the trace context (W3C) of its run, with the span of its step

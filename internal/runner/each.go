@@ -122,7 +122,7 @@ func (l *loop) item(ctx context.Context, i int) {
 	}()
 	tried, failure := child.traced(ctx, l.step, x)
 	l.tried.Add(int64(tried))
-	l.used(child.result.KeysUsed)
+	l.used(child.result)
 	// It could be read only while the answer was judged.
 	x.rawBody = nil
 	if failure != nil {
@@ -148,13 +148,19 @@ func (l *loop) failed(x *exchange, failure *Error) {
 	}
 }
 
-// used notes the keys that signed the calls of an item.
-func (l *loop) used(keys map[string]auth.SecretID) {
-	if len(keys) == 0 {
+// used notes the keys that signed the calls of an item, and the repetitions that
+// it was refused.
+func (l *loop) used(item *Result) {
+	keys := item.KeysUsed
+	if len(keys) == 0 && item.RetriesRefused == 0 {
 		return
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.run.result.RetriesRefused += item.RetriesRefused
+	if len(keys) == 0 {
+		return
+	}
 	if l.run.result.KeysUsed == nil {
 		l.run.result.KeysUsed = make(map[string]auth.SecretID, len(keys))
 	}

@@ -127,6 +127,9 @@ type Result struct {
 	// KeysUsed tells which key signed an outbound call, by the reference of its
 	// Credential ("namespace/name").
 	KeysUsed map[string]auth.SecretID
+	// RetriesRefused counts calls that were not repeated because too many calls
+	// to their host are repeated already.
+	RetriesRefused int
 
 	shared *shared
 }

@@ -139,6 +139,20 @@ const (
 	// read. It is below what the kernel takes at once for a connection.
 	maxPlainBody = 32 << 10
 
+	// callsPerRetry is how many calls to a host earn one repetition: one in ten of
+	// what it gets may be calls that are repeated. At most retryEarnedMost calls
+	// are remembered.
+	callsPerRetry   = 10
+	retryEarnedMost = 100 * callsPerRetry
+	// retryFloorRate and retryFloorBurst are repetitions that are not earned, per
+	// second and at once, for hosts with little traffic.
+	retryFloorRate  = 1
+	retryFloorBurst = 10
+	// maxRetryHosts bounds the hosts with a budget of their own, retryHostIdle is
+	// how long one keeps it without a call.
+	maxRetryHosts = 4096
+	retryHostIdle = time.Minute
+
 	// http2PingAfter and http2PingTimeout find HTTP/2 connections whose other
 	// end is gone.
 	http2PingAfter   = 15 * time.Second

@@ -42,12 +42,28 @@ func (r *run) tries(ctx context.Context, s *step, out *exchange) (int, *Error) {
 		if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= delay {
 			return n, failure
 		}
+		if !r.mayRepeat(out) {
+			return n, failure
+		}
 		r.tryAgain(ctx, n, failure)
 		if r.flow.runner.wait(ctx, delay) != nil {
 			return n, failure
 		}
 		out.forget()
 	}
+}
+
+// mayRepeat takes a repetition out of the budget of the host that is called.
+func (r *run) mayRepeat(out *exchange) bool {
+	if out.call == nil {
+		return true
+	}
+	now := r.flow.runner.clock.Now()
+	if r.flow.runner.retries.of(out.call.url.Host, now).repeat(now) {
+		return true
+	}
+	r.result.RetriesRefused++
+	return false
 }
 
 func (r *run) once(ctx context.Context, s *step, out *exchange) *Error {

@@ -71,6 +71,7 @@ type Runner struct {
 	transport *transport
 	// tlsTransports are for calls that check certificates in a way of their own.
 	tlsTransports *tlsTransports
+	retries       *retryBudgets
 	clock         clock.PassiveClock
 	jitter        func(limit time.Duration) time.Duration
 	wait          func(ctx context.Context, d time.Duration) error
@@ -98,6 +99,7 @@ func New(opts Options) *Runner {
 		logger:    opts.Logger,
 		tracer:    opts.Tracer,
 	}
+	r.retries = newRetryBudgets()
 	r.tlsTransports = newTLSTransports(r.transport.full)
 	if r.maxBody <= 0 {
 		r.maxBody = DefaultMaxResponseBody
