@@ -50,6 +50,11 @@ func (x *exchange) decodeContent() *problem {
 		return x.undecodable
 	}
 	x.decoded = true
+	if len(x.r.Header["Content-Type"]) > 1 {
+		// Who reads the other one sees another body (RFC 9110 section 5.3).
+		x.undecodable = &problemTwoTypes
+		return x.undecodable
+	}
 	contentType := x.r.Header.Get("Content-Type")
 	if len(x.raw) == 0 && (contentType == "" || !hasBody(x.r) && !carriesBody(x.r.Method)) {
 		return nil

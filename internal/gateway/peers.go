@@ -6,6 +6,7 @@ package gateway
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"net"
 	"net/netip"
 	"sync"
@@ -108,6 +109,16 @@ type peerConn struct {
 func (c *peerConn) Close() error {
 	defer c.gone()
 	return c.Conn.Close()
+}
+
+// CloseWrite ends what is written, where the connection can; net/http does that
+// after an answer which comes before the end of its request.
+func (c *peerConn) CloseWrite() error {
+	half, ok := c.Conn.(interface{ CloseWrite() error })
+	if !ok {
+		return errors.ErrUnsupported
+	}
+	return half.CloseWrite()
 }
 
 // peerKey is the key of the peer in the context of a connection.

@@ -17,13 +17,12 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/net/netutil"
 )
 
 // serverLimits are the limits of the webhook listener that tests shorten.
 type serverLimits struct {
-	readHeader, read, idle, write time.Duration
-	connections                   int
+	readHeader, read, linger, idle, write time.Duration
+	connections                           int
 	// perPeer bounds the connections, and the requests, of one address.
 	perPeer int
 	// requests that are under way at once.
@@ -37,6 +36,7 @@ func defaultLimits() serverLimits {
 	return serverLimits{
 		readHeader:  readHeaderTimeout,
 		read:        readTimeout,
+		linger:      lingerTimeout,
 		idle:        idleTimeout,
 		write:       writeTimeout,
 		connections: maxConnections,
@@ -103,7 +103,7 @@ func newHookServer(runs context.Context, h *handler, c *certificate, logger *slo
 // serve blocks until the server is shut down.
 func (s *hookServer) serve(l net.Listener) error {
 	limits := &s.handler.limits
-	l = newPeerListener(netutil.LimitListener(l, limits.connections), limits.perPeer, s.handler.metrics.refusedConnections.Inc)
+	l = newPeerListener(newLimitListener(l, limits.connections), limits.perPeer, s.handler.metrics.refusedConnections.Inc)
 	var err error
 	if s.TLSConfig != nil {
 		err = s.ServeTLS(l, "", "")
