@@ -74,9 +74,11 @@ type exchange struct {
 	// held is what the body has taken of the budget.
 	held int64
 	// entered is true for a request that was taken out of its budget; peer is set
-	// for one that counts for its address, too.
+	// for one that counts for its address, too. inFlow is true while it has one of
+	// the places of its flow.
 	entered bool
 	peer    *peer
+	inFlow  bool
 
 	// trace is the span of the request, or until there is one that of the caller;
 	// it is invalid if there is neither.
@@ -114,6 +116,10 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if x.status != 0 {
+		return
+	}
+	if p := h.enterFlow(x); p != nil {
+		h.refuse(x, p)
 		return
 	}
 	if p := h.intake(r.Context(), x); p != nil {
@@ -309,6 +315,7 @@ func (h *handler) finish(ctx context.Context, x *exchange) {
 		h.recovered(x, cause)
 	}
 	h.bodies.give(x.held)
+	x.leaveFlow()
 	h.leave(x)
 	took := h.clock.Since(x.started)
 	series := h.metrics.other

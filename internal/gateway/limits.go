@@ -44,6 +44,9 @@ const (
 	pingTimeout = 15 * time.Second
 	// certificatePoll is how often the files of the certificate are looked at.
 	certificatePoll = 2 * time.Second
+	// maxFlowRequests bounds the requests of one flow that are under way, so that
+	// one whose upstream hangs leaves most of the connections to the others.
+	maxFlowRequests = maxConnections / 4
 
 	// maxInFlightBody bounds the bytes of request bodies that are in memory at
 	// once. Decoded bodies take a multiple of it.

@@ -25,8 +25,8 @@ type serverLimits struct {
 	connections                           int
 	// perPeer bounds the connections, and the requests, of one address.
 	perPeer int
-	// requests that are under way at once.
-	requests int64
+	// requests that are under way at once, and those of one flow.
+	requests, flowRequests int64
 	// streams are the requests at once on a connection of HTTP/2.
 	streams   int
 	bodyBytes int64
@@ -44,6 +44,8 @@ func defaultLimits() serverLimits {
 		requests:    maxRequests,
 		streams:     maxStreams,
 		bodyBytes:   maxInFlightBody,
+
+		flowRequests: maxFlowRequests,
 	}
 }
 
