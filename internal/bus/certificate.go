@@ -73,7 +73,8 @@ func newServerCert(now time.Time, hosts []string, caCertPEM, caKeyPEM []byte) (c
 		return nil, nil, err
 	}
 	template.KeyUsage = x509.KeyUsageDigitalSignature
-	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
+	// Members of a cluster show it to each other, from both sides.
+	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}
 	template.DNSNames, template.IPAddresses = splitHosts(hosts)
 	return sign(template, ca, key, caKey)
 }
@@ -120,8 +121,8 @@ func splitHosts(hosts []string) (names []string, addresses []net.IP) {
 	return names, addresses
 }
 
-// renewalDue tells whether two thirds of the certificate's life are over or it
-// names other hosts.
+// renewalDue tells whether two thirds of the certificate's life are over, or it
+// names other hosts, or it was issued before members of a cluster used it.
 func renewalDue(certPEM []byte, now time.Time, hosts []string) (bool, error) {
 	cert, err := parseCert(certPEM)
 	if err != nil {
@@ -129,6 +130,9 @@ func renewalDue(certPEM []byte, now time.Time, hosts []string) (bool, error) {
 	}
 	life := cert.NotAfter.Sub(cert.NotBefore)
 	if !now.Before(cert.NotBefore.Add(life * 2 / 3)) {
+		return true, nil
+	}
+	if !slices.Contains(cert.ExtKeyUsage, x509.ExtKeyUsageClientAuth) {
 		return true, nil
 	}
 	names, addresses := splitHosts(hosts)

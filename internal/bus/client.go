@@ -108,7 +108,7 @@ func Connect(ctx context.Context, o ClientOptions) (*Client, error) {
 		return nil, fmt.Errorf("connect to the bus: %w", err)
 	}
 	if c.js, err = jetstream.New(c.nc, jetstream.WithDefaultTimeout(requestTimeout),
-		jetstream.WithPublishAsyncMaxPending(4*maxBatch), jetstream.WithPublishAsyncTimeout(2*writeTimeout)); err != nil {
+		jetstream.WithPublishAsyncMaxPending(4*maxBatch), jetstream.WithPublishAsyncTimeout(time.Minute)); err != nil {
 		c.nc.Close()
 		return nil, fmt.Errorf("connect to the bus: %w", err)
 	}

@@ -155,7 +155,10 @@ func (s *Server) life(ctx context.Context) error {
 	if err := awaitReady(ctx, ns, logger); err != nil {
 		return err
 	}
-	s.reportLostStreams(ns)
+	if s.opts.Cluster == nil {
+		// Members get lost streams back from the others.
+		s.reportLostStreams(ns)
+	}
 	s.keepAddr(ns)
 	s.log.Info("Bus server is ready", "listen", s.Addr(), "storeDir", s.opts.StoreDir)
 	s.sayReady()

@@ -129,7 +129,7 @@ func TestRefusedWriteFailsAlone(t *testing.T) {
 	// A stream that this one is not refuses it.
 	jobs[5].messages[0].Header.Set("Nats-Expected-Stream", "OTHER")
 
-	gateway.writeAll(t.Context(), jobs)
+	gateway.writeAll(t.Context(), jobs, true)
 
 	for n, j := range jobs {
 		if n == 5 {

@@ -60,6 +60,8 @@ type ServerOptions struct {
 	// MaxStore is the size limit of the store in bytes. Default
 	// DefaultMaxStore.
 	MaxStore int64
+	// Cluster is nil for a server that is alone.
+	Cluster *ClusterOptions
 	// Logger receives the server's log. Default: discarded.
 	Logger *slog.Logger
 }
@@ -111,6 +113,12 @@ func NewServer(o ServerOptions) (*Server, error) {
 	certs, err := newCertReloader(o.Material, o.CertDir, o.Logger)
 	if err != nil {
 		return nil, fmt.Errorf("bus server: %w", err)
+	}
+	if o.Cluster != nil {
+		probe := Server{opts: o, certs: certs}
+		if err := probe.cluster(&server.Options{}); err != nil {
+			return nil, fmt.Errorf("bus server: %w", err)
+		}
 	}
 	ready := make(chan struct{})
 	return &Server{
@@ -203,6 +211,11 @@ func (s *Server) natsOptions() (*server.Options, error) {
 		SyncAlways:      true,
 		JetStreamKey:    string(s.opts.Material.StoreKey),
 		JetStreamCipher: server.AES,
+	}
+	if s.opts.Cluster != nil {
+		if err := s.cluster(opts); err != nil {
+			return nil, err
+		}
 	}
 	if opts.DontListen {
 		return opts, nil

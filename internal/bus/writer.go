@@ -164,7 +164,7 @@ func (w *writer) run(ctx context.Context) {
 		if jobs == nil {
 			return
 		}
-		w.c.writeAll(ctx, jobs)
+		w.c.writeAll(ctx, jobs, w.batches(ctx))
 		for _, j := range jobs {
 			j.settled(j.err)
 		}
@@ -194,13 +194,21 @@ func (w *writer) take() []*write {
 	return jobs
 }
 
-// writeAll stores the messages of jobs and settles each job's result.
-func (c *Client) writeAll(ctx context.Context, jobs []*write) {
+// batches tells whether batches save syncs: in a cluster the leader of a stream
+// writes whatever waits in one go.
+func (w *writer) batches(ctx context.Context) bool {
+	s, err := w.c.streamHandle(ctx, w.stream)
+	return err != nil || s.CachedInfo().Config.Replicas <= 1
+}
+
+// writeAll stores the messages of jobs, in a batch if that is worth it, and
+// settles each job's result.
+func (c *Client) writeAll(ctx context.Context, jobs []*write, batches bool) {
 	var messages []*nats.Msg
 	for _, j := range jobs {
 		messages = append(messages, j.messages...)
 	}
-	if len(messages) >= batchFrom && len(messages) <= maxBatch {
+	if batches && len(messages) >= batchFrom && len(messages) <= maxBatch {
 		last, err := c.publishBatch(ctx, messages)
 		if err == nil {
 			next := last - uint64(len(messages)) + 1
@@ -245,8 +253,6 @@ func (c *Client) publishBatch(ctx context.Context, messages []*nats.Msg) (uint64
 
 // publishSingly stores the messages of jobs one by one, all under way at once.
 func (c *Client) publishSingly(ctx context.Context, jobs []*write) {
-	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
-	defer cancel()
 	acks := make([][]jetstream.PubAckFuture, len(jobs))
 	for i, j := range jobs {
 		if j.err = c.writable(); j.err != nil {
@@ -283,8 +289,11 @@ func clearBatch(m *nats.Msg) {
 	m.Header.Del(jetstreamext.BatchCommitHeader)
 }
 
-// await waits for one acknowledgement.
+// await waits for one acknowledgement. They come one after the other, so each has
+// its own time: many on a slow disk are no silence.
 func (c *Client) await(ctx context.Context, ack jetstream.PubAckFuture) (uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	defer cancel()
 	select {
 	case a := <-ack.Ok():
 		c.writes.settled(nil)

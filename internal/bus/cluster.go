@@ -1,0 +1,119 @@
+// Copyright The Headgate Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package bus
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net/url"
+
+	"github.com/blang/semver/v4"
+	"github.com/nats-io/nats-server/v2/server"
+)
+
+// ClusterOptions make several servers one JetStream cluster. Each stream and
+// bucket is then kept by BucketOptions.Replicas of them, and what was
+// acknowledged is on the disks of most. Members prove with the certificate of
+// the bus that they belong together.
+type ClusterOptions struct {
+	// Name of the cluster, the same for all members. Default "headgate".
+	Name string
+	// Listen is the host:port where other members connect. Required.
+	Listen string
+	// Routes are the host:port of all members; it does no harm that this one
+	// is among them. Required.
+	Routes []string
+	// Tags of this server, such as "zone:a".
+	Tags []string
+}
+
+// cluster adds what makes a server a member.
+func (s *Server) cluster(opts *server.Options) error {
+	o := s.opts.Cluster
+	host, port, err := splitListen(o.Listen)
+	if err != nil {
+		return fmt.Errorf("cluster: %w", err)
+	}
+	if len(o.Routes) == 0 {
+		return errors.New("cluster: no routes to the other members")
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(s.opts.Material.CACert) {
+		return fmt.Errorf("cluster: %s is not a PEM certificate", KeyCACert)
+	}
+	opts.Cluster = server.ClusterOpts{
+		Name: orDefault(o.Name, "headgate"), Host: host, Port: port,
+		TLSTimeout: handshakeTimeout.Seconds(),
+		TLSConfig: &tls.Config{
+			MinVersion:     tls.VersionTLS12,
+			GetCertificate: s.certs.get,
+			GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+				return s.certs.get(nil)
+			},
+			RootCAs: pool, ClientCAs: pool,
+			ClientAuth: tls.RequireAndVerifyClientCert,
+		},
+		// Members are those that are listed, not those that somebody tells of.
+		NoAdvertise: true,
+	}
+	opts.Tags = o.Tags
+	for _, r := range o.Routes {
+		u, err := url.Parse("nats-route://" + r)
+		if err != nil || u.Port() == "" {
+			return fmt.Errorf("cluster: route %q is not host:port", r)
+		}
+		opts.Routes = append(opts.Routes, u)
+	}
+	return nil
+}
+
+func orDefault(s, value string) string {
+	if s == "" {
+		return value
+	}
+	return s
+}
+
+// Versions of a NATS server: the first that works, because earlier ones lose
+// what they acknowledged or lack what is needed, and the first that writes
+// batches with few syncs.
+var (
+	minServer     = semver.MustParse("2.12.1")
+	batchesServer = semver.MustParse("2.15.0")
+)
+
+// CheckServer looks whether a server that this project does not run is fit for
+// durable runs: it returns an error when it is not, and what an operator should
+// know. The streams must exist.
+func (c *Client) CheckServer(ctx context.Context) (warnings []string, err error) {
+	if err := c.usable(); err != nil {
+		return nil, fmt.Errorf("check the server: %w", err)
+	}
+	version, err := semver.ParseTolerant(c.nc.ConnectedServerVersion())
+	if err != nil {
+		return nil, fmt.Errorf("check the server: version %q: %w", c.nc.ConnectedServerVersion(), err)
+	}
+	info, err := c.streamInfo(ctx, streamIntake)
+	if err != nil {
+		return nil, fmt.Errorf("check the server: %w", err)
+	}
+	return judgeServer(version, info.Config.Replicas)
+}
+
+func judgeServer(version semver.Version, replicas int) (warnings []string, err error) {
+	if version.LT(minServer) {
+		return nil, fmt.Errorf("server has version %s; durable runs need %s", version, minServer)
+	}
+	if version.LT(batchesServer) {
+		warnings = append(warnings, fmt.Sprintf("the server has version %s; from %s on it writes many messages with fewer syncs", version, batchesServer))
+	}
+	if replicas < 3 {
+		warnings = append(warnings, fmt.Sprintf("streams have %d replicas: runs are as durable as one disk; a cluster of three keeps them on two at least", replicas))
+	}
+	// No user of this project may read the server's settings.
+	return append(warnings, "sync_interval of the server cannot be read from here: with anything but \"always\" a power cut of all its members loses what was acknowledged last"), nil
+}

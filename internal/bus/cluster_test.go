@@ -1,0 +1,161 @@
+// Copyright The Headgate Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strings"
+	"testing"
+
+	"github.com/blang/semver/v4"
+	. "github.com/onsi/gomega"
+)
+
+// freeAddresses returns addresses of ports that were free a moment ago.
+func freeAddresses(t *testing.T, n int) []string {
+	t.Helper()
+	list := make([]string, n)
+	for i := range list {
+		var lc net.ListenConfig
+		l, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = l.Close() }()
+		list[i] = l.Addr().String()
+	}
+	return list
+}
+
+// startMembers starts three servers that form a cluster.
+func startMembers(t *testing.T) []*runningServer {
+	t.Helper()
+	routes := freeAddresses(t, 3)
+	members := make([]*runningServer, len(routes))
+	for i := range members {
+		members[i] = startServer(t, func(o *ServerOptions) {
+			o.Name = fmt.Sprintf("gateway-%d", i)
+			o.Cluster = &ClusterOptions{Listen: routes[i], Routes: routes, Tags: []string{fmt.Sprintf("zone:%d", i)}}
+		})
+	}
+	return members
+}
+
+// ensureReplicated makes the streams; it takes the members a while to elect who
+// decides.
+func ensureReplicated(t *testing.T, c *Client) {
+	t.Helper()
+	eventually(t, func() bool { return c.Connected() && c.EnsureBuckets(t.Context(), BucketOptions{Replicas: 3}) == nil })
+}
+
+func TestClusterGoesOnWithoutOneMemberAndLosesNothing(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	members := startMembers(t)
+	controller := connect(t, RoleController, members[0])
+	ensureReplicated(t, controller)
+	gateways := make([]*Client, len(members))
+	intakes := make([]*Intake, len(members))
+	for i, m := range members {
+		gateways[i] = connect(t, RoleGateway, m, inProcess(m))
+		g.Expect(gateways[i].WaitRunStreams(t.Context())).To(Succeed())
+		intakes[i] = gateways[i].NewIntake(IntakeOptions{Replica: fmt.Sprintf("gateway-%d", i)})
+		background(t, intakes[i].Run)
+	}
+	accepted := make(map[string]bool)
+	accept := func(replica int, id string) error {
+		err := intakes[replica].Accept(t.Context(), testEntry("orders", id))
+		if err == nil {
+			accepted[id] = true
+		}
+		return err
+	}
+	for i := range members {
+		background(t, func(ctx context.Context) error {
+			return gateways[i].DrainIntake(ctx, DrainOptions{Replica: fmt.Sprintf("gateway-%d", i)})
+		})
+		for n := range 20 {
+			g.Expect(accept(i, fmt.Sprintf("before%dx%d", i, n))).To(Succeed())
+		}
+	}
+
+	members[0].stop()
+	for _, i := range []int{1, 2} {
+		n := 0
+		eventually(t, func() bool {
+			n++
+			return accept(i, fmt.Sprintf("after%dx%d", i, n)) == nil
+		})
+	}
+
+	eventually(t, func() bool {
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
+		return gateways[1].WaitDrained(ctx) == nil
+	})
+	for id := range accepted {
+		run := Run{Flow: orders, ID: id}
+		eventually(t, func() bool {
+			_, _, err := gateways[2].Queue().Get(t.Context(), run)
+			return err == nil || errors.Is(err, ErrNotFound)
+		})
+		_, _, err := gateways[2].Queue().Get(t.Context(), run)
+		g.Expect(err).NotTo(HaveOccurred())
+	}
+	g.Expect(accept(0, "gone")).To(MatchError(ErrUnavailable), "its own server is not there")
+}
+
+// Whoever has no certificate of this installation is no member.
+func TestStrangersAreNoMembers(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	routes := freeAddresses(t, 2)
+	ours := startServer(t, func(o *ServerOptions) { o.Cluster = &ClusterOptions{Listen: routes[0], Routes: routes} })
+	stranger := newMaterial()
+	var log syncBuffer
+	startServer(t, func(o *ServerOptions) {
+		o.Name, o.Material = "stranger", stranger
+		o.Cluster = &ClusterOptions{Listen: routes[1], Routes: routes}
+		o.Logger = slog.New(slog.NewTextHandler(&log, nil))
+	})
+	eventually(t, func() bool { return strings.Contains(log.String(), "certificate") })
+	g.Expect(ours.natsServer().NumRoutes()).To(BeZero())
+}
+
+func TestClusterOptionsAreChecked(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]ClusterOptions{
+		"no listener": {Routes: []string{"a:1"}},
+		"no routes":   {Listen: "127.0.0.1:0"},
+		"bad route":   {Listen: "127.0.0.1:0", Routes: []string{"a"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, err := NewServer(ServerOptions{StoreDir: "unused", Material: installation(), Cluster: &c})
+			NewWithT(t).Expect(err).To(MatchError(ContainSubstring("cluster: ")))
+		})
+	}
+}
+
+func TestServersAreJudged(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	_, err := judgeServer(semver.MustParse("2.11.9"), 3)
+	g.Expect(err).To(MatchError(ContainSubstring("2.12.1")))
+	warnings, err := judgeServer(semver.MustParse("2.12.1"), 1)
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(warnings).To(HaveLen(3))
+	warnings, err = judgeServer(semver.MustParse("2.15.2"), 3)
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(warnings).To(ConsistOf(ContainSubstring("sync_interval")))
+
+	_, _, gateway := startBus(t)
+	warnings, err = gateway.CheckServer(t.Context())
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(warnings).To(ContainElement(ContainSubstring("one disk")))
+}
