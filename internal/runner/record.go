@@ -70,15 +70,16 @@ func withoutHeaders(in map[string]string) map[string]string {
 	return out
 }
 
-// hideCarriers removes what lets callers in and is neither a header nor a query
-// parameter, which expressions do not see to begin with.
+// hideCarriers removes what lets callers in and is neither a header, a cookie nor
+// a query parameter, which expressions do not see to begin with. A gateway has
+// taken the others out of the request as well.
 func (f *Flow) hideCarriers(seen map[string]any) {
 	if f.program.Webhook == nil {
 		return
 	}
 	for _, ref := range f.program.Webhook.Credentials {
 		switch in, name := f.program.Credentials[ref].Carrier(); in {
-		case "", auth.InHeader, auth.InQuery:
+		case "", auth.InHeader, auth.InQuery, auth.InCookie:
 		case auth.InBody:
 			seen["body"] = redactAt(seen["body"], []string{name})
 		default:
