@@ -250,7 +250,7 @@ func TestRouteConflict(t *testing.T) {
 	s.Eventually(s.flowConditions("second")).Should(ContainElement("Accepted=False/RouteConflict"))
 
 	// A good one does,
-	s.changeFlow("first", func(f *flowv1alpha1.Flow) { f.Spec.Triggers.Webhook.Handshake = nil })
+	s.changeFlow("first", func(f *flowv1alpha1.Flow) { f.Spec.Triggers.Webhook.CORS = nil })
 	s.eventually(s.flowConditions("second"), served...)
 	s.eventually(s.flowConditions("first"), served...)
 
@@ -271,7 +271,7 @@ func TestOlderFlowTakesTheRouteOfABrokenOne(t *testing.T) {
 	s.eventually(s.flowConditions("younger"), served...)
 	s.changeFlow("younger", func(f *flowv1alpha1.Flow) {
 		f.Spec.Triggers.Webhook.Path = "elsewhere"
-		f.Spec.Triggers.Webhook.Handshake = &flowv1alpha1.Handshake{Preset: "Slack"}
+		f.Spec.Triggers.Webhook.CORS = &flowv1alpha1.CORS{}
 	})
 	s.Eventually(func() string { return s.message("younger", "Programmed") }).Should(ContainSubstring("keeps serving"))
 
