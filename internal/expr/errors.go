@@ -52,6 +52,8 @@ const (
 	ReasonSize EvalReason = "Size"
 	// ReasonCanceled: the context of the caller ended first.
 	ReasonCanceled EvalReason = "Canceled"
+	// ReasonStore: a store could not say what it holds.
+	ReasonStore EvalReason = "Store"
 )
 
 // EvalError is why an evaluation failed. It holds no value of a variable and may
@@ -74,7 +76,7 @@ type EvalError struct {
 func (e *EvalError) Error() string { return e.Message }
 
 // Unwrap returns the error of the caller's context when that ended the
-// evaluation, else nil.
+// evaluation, that of the store that failed, or nil.
 func (e *EvalError) Unwrap() error { return e.cause }
 
 // evalError makes an EvalError of what CEL or rendering returned. Of messages
@@ -82,8 +84,11 @@ func (e *EvalError) Unwrap() error { return e.cause }
 func evalError(ctx context.Context, offset int, source string, err error) *EvalError {
 	out := &EvalError{Offset: offset, Reason: ReasonValue}
 	var canceled interpreter.EvalCancelledError
+	var stored storeError
 	var safe safeError
 	switch {
+	case errors.As(err, &stored):
+		out.Reason, out.Message, out.cause = ReasonStore, "cache.get: "+stored.Error(), stored.error
 	case errors.Is(err, errOutputTooLarge):
 		out.Reason, out.Message = ReasonSize, errOutputTooLarge.Error()
 	case errors.Is(err, errTooMuchWork),

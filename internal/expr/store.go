@@ -25,10 +25,16 @@ var storeType = cel.ObjectType("store")
 // NewStore returns the value of a variable of type [Store]. read finds the value
 // of a key, in the terms of [DecodeJSON], nil if there is none. It is called
 // while an expression is evaluated, so it keeps to the deadline of the evaluation
-// by itself. Its error becomes part of an [EvalError]: it must hold no value.
+// by itself. Its error becomes an [EvalError], which wraps it and has its text: it
+// must hold no value.
 func NewStore(read func(key Value) (any, error)) any {
 	return &store{read: read}
 }
+
+// storeError is why a store could not say what it holds.
+type storeError struct{ error }
+
+func (e storeError) Unwrap() error { return e.error }
 
 type store struct {
 	read func(key Value) (any, error)
@@ -62,7 +68,7 @@ func storeDeclaration() cel.EnvOption {
 			}
 			value, err := s.read(Value{val: key})
 			if err != nil {
-				return failure("cache.get: %w", err)
+				return types.WrapErr(storeError{err})
 			}
 			return types.DefaultTypeAdapter.NativeToValue(value)
 		})))
