@@ -22,6 +22,34 @@
 // caller. Neither a panic nor anything that an upstream sends ends a run in
 // another way.
 //
+// # Stored values, events and other flows
+//
+// What steps and expressions need of the process around them are the ports
+// [Cache], [Events] and [Flows]. A run reads what it has put itself, whatever the
+// store tells. The id of an event is <run>/<step>[/<index>], the same whenever the
+// step is repeated. A flow that is called runs within the step that calls it: its
+// run is named <run>/<step>[/<index>], so that the Idempotency-Keys of its calls
+// begin with that; its request is the input as body, with the address and the
+// credential of the caller and the time of the request that began it all; its
+// steps are parts of the one that called it and have no checkpoints of their own.
+// It counts as a hop. What one run may do in all, the runs that it calls may not
+// do for it.
+//
+// # Pages
+//
+// A call with further pages is made once for each, under an Idempotency-Key that
+// ends in /page-<number>; timeout, retry and expect are those of a page. The list
+// of all items is the output and the body of the step. More pages than maxPages
+// fail the step, since a list that was cut looks like a complete one; what was
+// read is left for a flow that goes on. A page at another origin is read only if
+// allowedHosts of the credential name that host.
+//
+// # Records
+//
+// [Flow.RecordRequest] and [Flow.RecordResult] return what the run log keeps of a
+// run: without what history.redact names, without what carries credentials, and
+// without any secret of the flow or of those that it called.
+//
 // # Durable runs
 //
 // [Flow.RunDurable] is for runs that nobody waits for. The state of each finished

@@ -75,6 +75,11 @@ func (r *run) resume(s *step) bool {
 	saved := r.durable.resumed[i]
 	out := r.reach(s)
 	saved.restore(out)
+	if called, ok := s.action.(*flowAction); ok && called.runner.flows != nil {
+		if flow, ok := called.runner.flows.Flow(called.flow); ok {
+			r.shared.redactWith(flow)
+		}
+	}
 	r.result.Steps = append(r.result.Steps, StepResult{
 		Name: s.name, Skipped: out.skipped, Status: out.status,
 		Attempts: saved.Attempts, Duration: saved.Duration, Err: out.failure,

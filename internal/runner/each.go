@@ -73,6 +73,7 @@ func (r *run) each(ctx context.Context, s *step, out *exchange) (int, *Error) {
 	}
 	workers.Wait()
 	out.items = l.items
+	r.held += l.held.Load()
 	return int(l.tried.Load()), l.outcome(ctx, out)
 }
 
@@ -127,10 +128,15 @@ func (l *loop) item(ctx context.Context, i int) {
 	if failure != nil {
 		l.failed(x, failure)
 	}
-	if l.held.Add(sizeOf(x.output)+headerSize(x.header)) > maxItemsBytes {
+	size := sizeOf(x.output) + headerSize(x.header)
+	tooMuch := l.run.hold(size)
+	if l.held.Add(size) > maxItemsBytes {
+		tooMuch = failForGood(program.ClassExpression,
+			fmt.Sprintf("the results of all items together are larger than %d MiB", maxItemsBytes>>20))
+	}
+	if tooMuch != nil {
 		x.forget()
-		l.failed(x, failForGood(program.ClassExpression,
-			fmt.Sprintf("the results of all items together are larger than %d MiB", maxItemsBytes>>20)))
+		l.failed(x, tooMuch)
 		l.stopped.Store(true)
 	}
 }
@@ -189,6 +195,8 @@ func (r *run) fork(item any, index int) *run {
 		result:        &Result{RunID: r.result.RunID, Started: r.result.Started},
 		reached:       r.reached,
 		requestFields: r.requestFields,
+		shared:        r.shared,
+		depth:         r.depth,
 		inLoop:        true,
 		item:          item,
 		index:         index,

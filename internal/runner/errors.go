@@ -112,6 +112,10 @@ func expressionError(ctx context.Context, field string, err error) *Error {
 	if !ok {
 		return fail(program.ClassExpression, field+": the expression failed")
 	}
+	if failure, ok := errors.AsType[*Error](err); ok && bad.Reason == expr.ReasonStore {
+		failure.Message = field + bad.Path + ": " + failure.Message
+		return failure
+	}
 	if bad.Reason == expr.ReasonCanceled {
 		if stopped := interrupted(ctx); stopped != nil {
 			return stopped

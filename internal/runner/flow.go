@@ -48,6 +48,8 @@ type step struct {
 	// goOn with the next step when this one has failed.
 	goOn   bool
 	action action
+	// paginate is nil for a step whose action is done once.
+	paginate *paginate
 }
 
 // Request is the call that a run answers, already authenticated and decoded.
@@ -78,6 +80,17 @@ type Request struct {
 	// Credential that admitted the caller, as "namespace/name", and the subject
 	// that it names.
 	Credential, Subject string
+
+	// Trigger is what started the run, one of the constants of that name; empty is
+	// TriggerWebhook. Expressions see nothing of the request in a run that a
+	// schedule or an event started.
+	Trigger string
+	// Event is the event that started the run, or nil.
+	Event *EventInput
+
+	// hops is how many flows led to the run, besides those that the header and the
+	// event tell of.
+	hops int
 }
 
 // Result is what became of a run.
@@ -108,6 +121,8 @@ type Result struct {
 	// KeysUsed tells which key signed an outbound call, by the reference of its
 	// Credential ("namespace/name").
 	KeysUsed map[string]auth.SecretID
+
+	shared *shared
 }
 
 // Answer is a complete answer. Header holds no framing; Content-Type is set if
@@ -124,10 +139,16 @@ func (a *Answer) Value() json.RawMessage {
 	if a == nil || len(a.Body) == 0 {
 		return nil
 	}
-	if media, _, problem := parseMedia(a.Header.Get(headerContentType)); problem == nil && howTo(media) == program.ParseJSON && json.Valid(a.Body) {
+	if a.isJSON() && json.Valid(a.Body) {
 		return a.Body
 	}
 	return appendString(nil, string(a.Body))
+}
+
+// isJSON reports whether the body says that it is JSON.
+func (a *Answer) isJSON() bool {
+	media, _, problem := parseMedia(a.Header.Get(headerContentType))
+	return problem == nil && howTo(media) == program.ParseJSON
 }
 
 // StepResult is what became of a step.

@@ -36,6 +36,42 @@ const (
 	// maxMessageBytes bounds the message of an error: it is stored in status.
 	maxMessageBytes = 1 << 10
 
+	// MaxCacheValueBytes bounds a value that a flow stores, as JSON.
+	MaxCacheValueBytes = 1 << 20
+
+	// MaxCacheKeyBytes bounds the key of such a value, as JSON.
+	MaxCacheKeyBytes = 8 << 10
+
+	// MaxEventBytes bounds the data of an event, as JSON.
+	MaxEventBytes = 1 << 20
+
+	// maxSubjectBytes bounds the resource of an event.
+	maxSubjectBytes = 1 << 10
+
+	// maxCacheReads is how many stored values a run may read, those that it calls
+	// included.
+	maxCacheReads = 10_000
+
+	// cacheReadTimeout bounds one read of a stored value.
+	cacheReadTimeout = 5 * time.Second
+
+	// maxRememberedBytes bounds what a run remembers of the values that it has
+	// stored itself.
+	maxRememberedBytes = 8 << 20
+
+	// maxCalls is how many flows one run may call, those included that they call.
+	maxCalls = 10_000
+
+	// maxPagedItems is how many items all pages of a call may have together.
+	maxPagedItems = 100_000
+
+	// maxRunBytes bounds the lists of results that a run keeps, together with
+	// those of the runs that it calls while these last.
+	maxRunBytes = 256 << 20
+
+	// MaxRecordBytes bounds a request or an answer in the run log.
+	MaxRecordBytes = 256 << 10
+
 	// MaxStateBytes bounds the encoded state of a step.
 	MaxStateBytes = 3 << 20
 

@@ -44,7 +44,7 @@ func (r *Runner) Link(p *program.Program) (*Flow, error) {
 	if f.values, err = l.values(); err != nil {
 		return nil, err
 	}
-	if f.gates, err = l.gates(p.Webhook); err != nil {
+	if f.gates, err = l.gates(); err != nil {
 		return nil, err
 	}
 	if f.steps, err = l.steps(); err != nil {
@@ -127,10 +127,19 @@ func (l *linker) step(s *program.Step) (step, error) {
 		out.action, err = l.call(field+".http", s.Name, s.HTTP)
 	case s.Set != nil:
 		out.action, err = l.set(field+".set", s.Set)
+	case s.Cache != nil:
+		out.action, err = l.cache(field+".cache", s.Cache)
+	case s.Emit != nil:
+		out.action, err = l.emit(field+".emit", s.Name, s.Emit)
+	case s.Call != nil:
+		out.action, err = l.subflow(field+".call", s.Name, s.Call)
 	case s.Fail != nil:
 		out.action, err = l.fail(field+".fail", s.Fail)
 	default:
 		err = fmt.Errorf("%s: this gateway does not know its action", field)
+	}
+	if err == nil && s.HTTP != nil && s.HTTP.Paginate != nil {
+		out.paginate, err = l.paginate(field+".http.paginate", out.action, s.HTTP.Paginate)
 	}
 	return out, err
 }

@@ -61,15 +61,15 @@ func (a *callAction) sign(r *run, built *outgoing) (*outgoing, *Error) {
 
 // build evaluates everything that a call is made of, but for its credential.
 func (a *callAction) build(ctx context.Context, r *run) (*outgoing, *Error) {
-	hops, failure := nextHop(r.request.Header)
-	if failure != nil {
-		return nil, failure
+	hops := r.hops()
+	if hops >= maxHops {
+		return nil, tooManyHops()
 	}
 	call := &outgoing{header: maps.Clone(a.header)}
 	if failure := a.buildURL(ctx, r, call); failure != nil {
 		return nil, failure
 	}
-	call.header[headerHops] = []string{hops}
+	call.header[headerHops] = []string{strconv.Itoa(hops + 1)}
 	if _, own := call.header[headerIdempotencyKey]; !own {
 		call.header[headerIdempotencyKey] = []string{r.idempotencyKey(a.step)}
 	}
@@ -94,6 +94,9 @@ func (r *run) idempotencyKey(step string) string {
 	key := r.request.RunID + "/" + step
 	if r.inLoop {
 		key += "/" + strconv.Itoa(r.index)
+	}
+	if r.page > 0 {
+		key += "/page-" + strconv.Itoa(r.page)
 	}
 	return key
 }
@@ -161,20 +164,25 @@ func parseURL(text string) (*url.URL, error) {
 	return u, nil
 }
 
-// nextHop returns what a call has to say about how many flows led to it.
-func nextHop(header http.Header) (string, *Error) {
-	hops := 0
-	for _, value := range header[headerHops] {
+// hops is how many flows led to the run: by calls over HTTP, by steps, and by
+// events.
+func (r *run) hops() int {
+	hops := r.request.hops
+	if r.request.Event != nil {
+		hops = max(hops, r.request.Event.Hops)
+	}
+	for _, value := range r.request.Header[headerHops] {
 		// Only what a Headgate wrote counts; a flow cannot set the header.
 		if n, err := strconv.Atoi(value); err == nil {
 			hops = max(hops, n)
 		}
 	}
-	if hops >= maxHops {
-		return "", failForGood(program.ClassNetwork,
-			fmt.Sprintf("the call is taken for a loop: %d flows have called each other to get here", hops))
-	}
-	return strconv.Itoa(hops + 1), nil
+	return hops
+}
+
+func tooManyHops() *Error {
+	return failForGood(program.ClassNetwork,
+		fmt.Sprintf("the call is taken for a loop: %d flows have called each other to get here", maxHops))
 }
 
 // addQuery adds a parameter to those that the URL has.

@@ -15,10 +15,19 @@ import (
 	"github.com/headgate-io/headgate/internal/program"
 )
 
-// attempts does what a step does, and again after a failure that is worth it.
-// It returns how often it tried.
+// attempts does what a step does, as often as that is worth it. It returns how
+// often it tried.
 func (r *run) attempts(ctx context.Context, s *step, out *exchange) (int, *Error) {
-	defer func() { out.call = nil }()
+	if s.paginate != nil {
+		return r.pages(ctx, s, out)
+	}
+	tried, failure := r.tries(ctx, s, out)
+	out.call = nil
+	return tried, failure
+}
+
+// tries does what a step does, and again after a failure that is worth it.
+func (r *run) tries(ctx context.Context, s *step, out *exchange) (int, *Error) {
 	for n := 1; ; n++ {
 		failure := r.once(ctx, s, out)
 		if failure == nil {
@@ -46,6 +55,7 @@ func (r *run) once(ctx context.Context, s *step, out *exchange) *Error {
 		ctx, cancel = context.WithTimeoutCause(ctx, s.timeout, errStepTimeout)
 		defer cancel()
 	}
+	r.ctx = ctx
 	return s.action.do(ctx, r, out)
 }
 

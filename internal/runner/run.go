@@ -31,8 +31,19 @@ type run struct {
 	inLoop bool
 	item   any
 	index  int
+	// page counts the pages of a call from 1; it is 0 for one that has none.
+	page int
 	// durable is nil for a run that is not resumed.
 	durable *durable
+	// shared is that of the run that this one is a part of.
+	shared *shared
+	// depth is how many runs called each other to get here.
+	depth int
+	// held is what the run has counted in shared.held.
+	held int64
+	// ctx of what the run is doing: the evaluation of an expression gives an
+	// activation none, and reading stored values needs one.
+	ctx context.Context //nolint:containedctx // See above.
 
 	requestFields requestFields
 	requestObject object
@@ -54,12 +65,20 @@ func (f *Flow) Run(ctx context.Context, req *Request) *Result {
 }
 
 func (f *Flow) newRun(req *Request) *run {
-	r := &run{
+	// In one piece, since every run has both.
+	both := &struct {
+		run    run
+		shared shared
+	}{}
+	both.run = run{
 		flow:    f,
 		request: req,
 		result:  &Result{RunID: req.RunID, Started: f.runner.clock.Now()},
 		reached: make([]exchange, 0, len(f.steps)),
+		shared:  &both.shared,
 	}
+	r := &both.run
+	r.result.shared = r.shared
 	r.requestFields = requestFields{Request: req, hidden: &f.hidden}
 	r.bind()
 	return r
@@ -85,6 +104,7 @@ func (r *run) execute(ctx context.Context) {
 	// The time of the run is for its steps: what it led to is mapped even if
 	// that time is up. Expressions have a deadline of their own.
 	ctx = context.WithoutCancel(ctx)
+	r.ctx = ctx
 	if failure == nil {
 		r.result.Answer, failure = r.flow.response.build(ctx, r)
 		if failure == nil {
@@ -137,6 +157,12 @@ func (r *run) step(ctx context.Context, s *step) *Error {
 	started := clock.Now()
 	out := r.reach(s)
 	tried, failure := r.attempt(ctx, s, out)
+	if failure == nil && r.depth > 0 && s.forEach == nil {
+		// Many runs may be under way at one time that one run has called.
+		size := sizeOf(out.output)
+		r.held += size
+		failure = r.hold(size)
+	}
 	if failure != nil {
 		failure = r.flow.finish(failure, s.name)
 		out.failure = failure
@@ -158,6 +184,7 @@ func (r *run) attempt(ctx context.Context, s *step, out *exchange) (int, *Error)
 	if stopped := interrupted(ctx); stopped != nil {
 		return 0, stopped
 	}
+	r.ctx = ctx
 	if s.condition != nil {
 		wanted, err := s.condition.Bool(ctx, r)
 		if err != nil {

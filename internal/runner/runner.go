@@ -44,6 +44,12 @@ type Options struct {
 	Wait func(ctx context.Context, d time.Duration) error
 	// NewID is what uuid() returns. Default: random UUIDs.
 	NewID func() string
+	// Cache keeps the values that flows store, Events takes the events that they
+	// emit, and Flows finds those that they call. Steps and expressions that need
+	// one which is nil fail with class Expression.
+	Cache  Cache
+	Events Events
+	Flows  Flows
 	// Logger takes what an operator has to know. Default: [slog.Default].
 	Logger *slog.Logger
 	// UserAgent of outbound calls. Default: "headgate".
@@ -62,6 +68,9 @@ type Runner struct {
 	clock     clock.PassiveClock
 	jitter    func(limit time.Duration) time.Duration
 	wait      func(ctx context.Context, d time.Duration) error
+	cache     Cache
+	events    Events
+	flows     Flows
 	logger    *slog.Logger
 	env       func() (*expr.Env, error)
 }
@@ -75,6 +84,9 @@ func New(opts Options) *Runner {
 		clock:     opts.Clock,
 		jitter:    opts.Jitter,
 		wait:      opts.Wait,
+		cache:     opts.Cache,
+		events:    opts.Events,
+		flows:     opts.Flows,
 		logger:    opts.Logger,
 	}
 	if r.maxBody <= 0 {

@@ -12,6 +12,7 @@ import (
 	"cel.dev/cel-go/cel"
 
 	"github.com/headgate-io/headgate/internal/auth"
+	"github.com/headgate-io/headgate/internal/expr"
 	"github.com/headgate-io/headgate/internal/program"
 )
 
@@ -26,6 +27,10 @@ func (r *run) ResolveName(name string) (any, bool) {
 		return r.flow.values, true
 	case program.VarRun:
 		return &r.runObject, true
+	case program.VarCache:
+		return expr.NewStore(r.read), true
+	case program.VarEvent:
+		return &object{fields: eventFields{r.request.Event}}, true
 	case program.VarResponse:
 		if r.exchange != nil {
 			return &r.exchange.responseObject, true
@@ -59,9 +64,22 @@ var requestNames = []string{
 	"method", "path", "url", "query", "queryAll", "headers", "params", "contentType", "body", "rawBody", "ip", "time", "auth",
 }
 
-func (f *requestFields) names() []string { return requestNames }
+func (f *requestFields) names() []string {
+	if f.none() {
+		return nil
+	}
+	return requestNames
+}
+
+// none reports whether the run was started by something that is no request.
+func (f *requestFields) none() bool {
+	return f.Trigger == TriggerSchedule || f.Trigger == TriggerEvent
+}
 
 func (f *requestFields) field(name string) (any, bool) {
+	if f.none() {
+		return nil, false
+	}
 	switch name {
 	case "method":
 		return f.Method, true
