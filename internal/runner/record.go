@@ -1,0 +1,249 @@
+// Copyright The Headgate Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package runner
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/headgate-io/headgate/internal/auth"
+	"github.com/headgate-io/headgate/internal/expr"
+	"github.com/headgate-io/headgate/internal/program"
+)
+
+// redacted stands where a value is not kept.
+const redacted = "[redacted]"
+
+// neverKept are headers that are there to carry secrets.
+var neverKept = []string{"authorization", "proxy-authorization", "cookie", "set-cookie"}
+
+// RecordRequest returns what started a run as the run log keeps it: `request` of
+// expressions without its raw body, or `event`, as a JSON object; nil for a run
+// that a schedule started.
+//
+// It holds neither what is named by history.redact, nor what carries the
+// credential of a caller, nor any secret of the flow, in whatever form a
+// [auth.Redactor] finds it. A body beyond [MaxRecordBytes] is left out.
+func (f *Flow) RecordRequest(req *Request) json.RawMessage {
+	switch {
+	case req.Event != nil:
+		event := &object{fields: eventFields{req.Event}}
+		return f.record(nil, program.VarEvent, event.native(), "data")
+	case req.Trigger == TriggerSchedule || req.Trigger == TriggerEvent:
+		return nil
+	}
+	fields := requestFields{Request: req, hidden: &f.hidden}
+	seen := (&object{fields: &fields}).native()
+	delete(seen, "rawBody")
+	if headers, ok := seen["headers"].(map[string]string); ok {
+		seen["headers"] = withoutHeaders(headers)
+	}
+	f.hideCarriers(seen)
+	return f.record(nil, program.VarRequest, seen, "body")
+}
+
+// RecordResult returns the answer of a run as the run log keeps it, as a JSON
+// object with status, headers and body; nil for a run without an answer. It is
+// made as that of [Flow.RecordRequest], where a path in history.redact calls it
+// response, and has no secret of a flow that the run called either.
+func (f *Flow) RecordResult(res *Result) json.RawMessage {
+	if res.Answer == nil {
+		return nil
+	}
+	return f.record(res.shared, program.VarResponse, map[string]any{
+		"status":  int64(res.Answer.Status),
+		"headers": withoutHeaders(lowerHeaders(res.Answer.Header, nil)),
+		"body":    res.Answer.value(),
+	}, "body")
+}
+
+func withoutHeaders(in map[string]string) map[string]string {
+	out := maps.Clone(in)
+	for _, name := range neverKept {
+		delete(out, name)
+	}
+	return out
+}
+
+// hideCarriers removes what lets callers in and is neither a header nor a query
+// parameter, which expressions do not see to begin with.
+func (f *Flow) hideCarriers(seen map[string]any) {
+	if f.program.Webhook == nil {
+		return
+	}
+	for _, ref := range f.program.Webhook.Credentials {
+		switch in, name := f.program.Credentials[ref].Carrier(); in {
+		case "", auth.InHeader, auth.InQuery:
+		case auth.InBody:
+			seen["body"] = redactAt(seen["body"], []string{name})
+		default:
+			seen["path"], seen["url"] = redacted, redacted
+			seen["params"] = redacted
+		}
+	}
+}
+
+// record redacts and renders an object. What stands under bulk is left out when
+// it is too large.
+func (f *Flow) record(s *shared, root string, doc map[string]any, bulk string) json.RawMessage {
+	for _, path := range f.program.History.Redact {
+		names := strings.Split(path, ".")
+		if names[0] != root {
+			continue
+		}
+		names = names[1:]
+		if len(names) == 0 {
+			return json.RawMessage(`"` + redacted + `"`)
+		}
+		doc = f.redactPath(doc, names)
+	}
+	scrub := scrubber{flow: f, shared: s}
+	clean, _ := scrub.value(doc).(map[string]any)
+	data, err := expr.AppendJSON(nil, clean)
+	if err != nil || len(data) > MaxRecordBytes {
+		clean[bulk] = fmt.Sprintf("[not kept: larger than %d KiB]", MaxRecordBytes>>10)
+		data, err = expr.AppendJSON(nil, clean)
+	}
+	// A value that is found only across what was looked at piece by piece, or a
+	// document that is too large without its body, is not kept at all.
+	if text := string(data); err != nil || len(data) > MaxRecordBytes || s.redact(f, text) != text {
+		return json.RawMessage(`"` + redacted + `"`)
+	}
+	return data
+}
+
+// redactPath redacts one path of an object, and what says the same elsewhere.
+func (f *Flow) redactPath(doc map[string]any, names []string) map[string]any {
+	switch names[0] {
+	case "headers":
+		// Their names are in lower case.
+		names = slices.Clone(names)
+		for i := range names {
+			names[i] = strings.ToLower(names[i])
+		}
+	case "query":
+		doc, _ = redactAt(doc, append([]string{"queryAll"}, names[1:]...)).(map[string]any)
+		if text, ok := doc["url"].(string); ok {
+			base, _, _ := strings.Cut(text, "?")
+			doc["url"] = base
+		}
+	case "queryAll":
+		return f.redactPath(doc, append([]string{"query"}, names[1:]...))
+	case "params", "path":
+		for _, name := range []string{"path", "url"} {
+			if _, there := doc[name]; there {
+				doc, _ = redactAt(doc, []string{name}).(map[string]any)
+			}
+		}
+	}
+	doc, _ = redactAt(doc, names).(map[string]any)
+	return doc
+}
+
+// redactAt returns a value whose part at a path is redacted, and leaves the value
+// itself as it is. On the way, each element of a list is meant; where there is
+// text instead of something that has names, all of it is redacted, because what
+// is meant may be in there.
+func redactAt(v any, path []string) any {
+	if len(path) == 0 {
+		return redacted
+	}
+	switch v := v.(type) {
+	case map[string]any:
+		inner, there := v[path[0]]
+		if !there {
+			return v
+		}
+		out := maps.Clone(v)
+		out[path[0]] = redactAt(inner, path[1:])
+		return out
+	case map[string]string:
+		if _, there := v[path[0]]; !there {
+			return v
+		}
+		out := maps.Clone(v)
+		out[path[0]] = redacted
+		return out
+	case map[string][]string:
+		if _, there := v[path[0]]; !there {
+			return v
+		}
+		out := maps.Clone(v)
+		out[path[0]] = []string{redacted}
+		return out
+	case []any:
+		out := make([]any, len(v))
+		for i := range v {
+			out[i] = redactAt(v[i], path)
+		}
+		return out
+	case string, []byte:
+		return redacted
+	default:
+		return v
+	}
+}
+
+// scrubber removes secrets from values.
+type scrubber struct {
+	flow   *Flow
+	shared *shared
+}
+
+func (s *scrubber) text(text string) string { return s.shared.redact(s.flow, text) }
+
+// value returns a copy of a value without secrets in it.
+func (s *scrubber) value(v any) any {
+	switch v := v.(type) {
+	case string:
+		return s.text(v)
+	case []byte:
+		if text := s.text(string(v)); text != string(v) {
+			return text
+		}
+		return v
+	case int64:
+		if text := strconv.FormatInt(v, 10); s.text(text) != text {
+			return redacted
+		}
+		return v
+	case float64:
+		if text, err := expr.AppendJSON(nil, v); err != nil || s.text(string(text)) != string(text) {
+			return redacted
+		}
+		return v
+	case []any:
+		out := make([]any, len(v))
+		for i := range v {
+			out[i] = s.value(v[i])
+		}
+		return out
+	case []string:
+		out := make([]any, len(v))
+		for i := range v {
+			out[i] = s.text(v[i])
+		}
+		return out
+	case map[string]any:
+		return scrubMap(s, v)
+	case map[string]string:
+		return scrubMap(s, v)
+	case map[string][]string:
+		return scrubMap(s, v)
+	default:
+		return v
+	}
+}
+
+func scrubMap[V any](s *scrubber, m map[string]V) map[string]any {
+	out := make(map[string]any, len(m))
+	for name, member := range m {
+		out[s.text(name)] = s.value(member)
+	}
+	return out
+}
