@@ -5,6 +5,7 @@ package runner
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"maps"
 
@@ -51,7 +52,7 @@ func (r *run) pages(ctx context.Context, s *step, out *exchange) (int, *Error) {
 	size := int64(0)
 	// Who gets the list counts it.
 	defer func() { r.shared.held.Add(-size) }()
-	read := map[string]bool{}
+	read := map[[sha256.Size]byte]bool{}
 	var call *outgoing
 	for r.page = 1; ; r.page++ {
 		page := &exchange{call: call}
@@ -62,7 +63,7 @@ func (r *run) pages(ctx context.Context, s *step, out *exchange) (int, *Error) {
 		if failure != nil {
 			return tried, failure
 		}
-		read[page.call.url.String()] = true
+		read[fingerprint(page.call)] = true
 		r.ctx = ctx
 		items, next, failure := p.read(ctx, r, page)
 		if failure != nil {
@@ -82,11 +83,14 @@ func (r *run) pages(ctx context.Context, s *step, out *exchange) (int, *Error) {
 		if call, failure = p.follow(r, page.call, next); failure != nil {
 			return tried, failure
 		}
-		if read[call.url.String()] {
+		if read[fingerprint(call)] {
 			return tried, failForGood(program.ClassExpression, "http.paginate.next: leads to a page that was read before")
 		}
 	}
 }
+
+// fingerprint stands for the URL of a page, which may be long.
+func fingerprint(call *outgoing) [sha256.Size]byte { return sha256.Sum256([]byte(call.url.String())) }
 
 // read evaluates what a page holds, and which page comes after it.
 func (p *paginate) read(ctx context.Context, r *run, page *exchange) (items []any, next string, failure *Error) {

@@ -190,7 +190,11 @@ func TestPaginateFails(t *testing.T) {
 			g.Expect(res).To(haveFailed(c.class, c.message))
 		})
 	}
-	t.Cleanup(func() { NewWithT(t).Expect(other.count()).To(BeZero()) })
+	t.Cleanup(func() {
+		if n := other.count(); n != 0 {
+			t.Errorf("the other host got %d calls", n)
+		}
+	})
 }
 
 // TestPaginateFollowsToAllowedHosts: a host that the credential names gets it.
