@@ -216,19 +216,29 @@ type MultipartField struct {
 	ContentType string `json:"contentType,omitempty"`
 }
 
-// Paginate goes on with further pages.
+// Paginate goes on with further pages. Each page is a call of its own: timeout,
+// retry and expect are those of a page. The output and the body of the step are
+// the list of the items of all pages, at most 100000 and 64Mi; status and headers
+// are those of the last page.
 type Paginate struct {
-	// next is an expression over response that yields the URL of the next page, or null.
+	// next is an expression over response that yields the URL of the next page,
+	// absolute or relative to that of the page, or null after the last one. On
+	// another host it is followed only if allowedHosts of the credential name that
+	// host. A page that was read before fails the step.
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	Next Template `json:"next,omitempty"`
 
-	// items is an expression over response that yields the items of a page.
+	// items is an expression over response that yields the list of the items of a
+	// page; null is a page without items.
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	Items Template `json:"items,omitempty"`
 
-	// maxPages that are read. Defaults to 100.
+	// maxPages that are read. If there is another page after them, the step fails,
+	// because a list that was cut looks like a complete one; with onFailure:
+	// Continue, the items that were read are its output all the same. Defaults to
+	// 100.
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=10000
@@ -268,7 +278,7 @@ type CacheStep struct {
 	Delete *CacheDelete `json:"delete,omitempty"`
 }
 
-// CachePut stores a value.
+// CachePut stores a value, of at most 1Mi as JSON. It is the output of the step.
 type CachePut struct {
 	// key is any JSON value.
 	// +required
@@ -293,7 +303,7 @@ type CacheDelete struct {
 	Key Template `json:"key,omitempty"`
 }
 
-// EmitStep publishes an event.
+// EmitStep publishes an event. Its id is the output of the step.
 type EmitStep struct {
 	// type of the event, such as pet.created.
 	// +required
@@ -304,19 +314,25 @@ type EmitStep struct {
 	// +kubebuilder:validation:MinLength=1
 	Resource *Template `json:"resource,omitempty"`
 
-	// data of the event: any JSON value; the strings in it are templates.
+	// data of the event: any JSON value, of at most 1Mi; the strings in it are
+	// templates.
 	// +optional
 	Data *JSON `json:"data,omitempty"`
 }
 
-// CallStep runs another Flow and waits for its result.
+// CallStep runs another Flow and waits for its result. status, headers and body
+// of the step are those of the answer that its response maps; output is the body.
+// If it fails, the step fails with the same class. What guards its webhook, such
+// as filter and rateLimit, does not apply. Flows that call each other more than 8
+// deep are taken for a loop.
 type CallStep struct {
 	// flowRef names the Flow.
 	// +required
 	FlowRef FlowReference `json:"flowRef,omitzero"`
 
 	// input becomes the request.body of the other Flow: any JSON value; the
-	// strings in it are templates.
+	// strings in it are templates. Of the request that began it all, the other Flow
+	// sees ip, time and auth, and no headers, parameters or URL.
 	// +optional
 	Input *JSON `json:"input,omitempty"`
 }

@@ -349,7 +349,8 @@ type FlowResponse struct {
 	// +optional
 	Mode ResponseMode `json:"mode,omitempty"`
 
-	// timeout of a run while the caller waits, at most 10m. Defaults to 60s.
+	// timeout of a run while the caller waits, and of each attempt of a run that
+	// nobody waits for, at most 10m. Defaults to 60s.
 	// +optional
 	// +kubebuilder:validation:XValidation:rule="duration(self) > duration('0s') && duration(self) <= duration('10m')",message="timeout must be greater than 0s and at most 10m"
 	Timeout Duration `json:"timeout,omitempty"`

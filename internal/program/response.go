@@ -20,7 +20,8 @@ const (
 // of its run.
 type Response struct {
 	Mode Mode `json:"mode,omitempty"`
-	// Timeout of the run while the caller waits.
+	// Timeout of the run while the caller waits, and of each attempt of a run that
+	// nobody waits for.
 	Timeout Duration `json:"timeout"`
 	// Status of a run that succeeded.
 	Status  int             `json:"status"`
