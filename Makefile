@@ -19,6 +19,8 @@ CONTAINER_TOOL ?= docker
 KUBECTL ?= kubectl
 # How long each fuzz target runs.
 FUZZ_TIME ?= 10s
+# How many requests "make wire" sends.
+WIRE_REQUESTS ?= 120000
 # Arguments of "make bench", such as --rounds=9 --duration=4s.
 BENCH_ARGS ?=
 # The packages that fuzz, bench-go and deflake work on.
@@ -123,6 +125,10 @@ test-integration: kube-assets ## Run the user stories with both binaries' code o
 .PHONY: test-chart
 test-chart: kube-assets helm ## Render, install, upgrade and uninstall the Helm chart on a real API server.
 	HELM=$(HELM) $(GO_TEST) ./test/chart/...
+
+.PHONY: wire
+wire: ## Send WIRE_REQUESTS generated requests to a gateway, good and malformed ones.
+	go test ./internal/gateway -run='^TestWireGenerated$$' -count=1 -v -args -wire.requests=$(WIRE_REQUESTS)
 
 .PHONY: fuzz
 fuzz: ## Run every fuzz target of PKG for FUZZ_TIME each.

@@ -37,6 +37,10 @@ func (h *handler) readBody(x *exchange) *problem {
 	if p := h.readContent(x); p != nil {
 		return p
 	}
+	if len(x.r.Header["Content-Type"]) > 1 {
+		// Who reads the other one sees another body (RFC 9110 section 5.3).
+		return &problemTwoTypes
+	}
 	contentType := x.r.Header.Get("Content-Type")
 	if len(x.raw) == 0 && (contentType == "" || !hasBody(x.r) && !carriesBody(x.r.Method)) {
 		return nil

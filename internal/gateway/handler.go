@@ -78,7 +78,9 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	header := w.Header()
 	header.Set("Cache-Control", "no-store")
 	header.Set("X-Content-Type-Options", "nosniff")
-	if h.draining.Load() {
+	if h.draining.Load() || len(r.TransferEncoding) > 0 {
+		// A length beside chunks is dropped by net/http, but what comes behind such
+		// a request is not to be believed (RFC 9112 section 6.1).
 		header.Set("Connection", "close")
 	}
 	if p := h.admit(x); p != nil {
@@ -112,10 +114,14 @@ func (h *handler) intake(ctx context.Context, x *exchange) *problem {
 }
 
 // refuse answers with a problem. A body that was not read is not waited for: the
-// connection is closed instead.
+// connection is closed instead. What is on its way is read over for a moment, as
+// a connection that is closed on it may take the answer along.
 func (h *handler) refuse(x *exchange, p *problem) {
 	if hasBody(x.r) && x.raw == nil {
 		x.w.Header().Set("Connection", "close")
+		if err := http.NewResponseController(x.w).SetReadDeadline(time.Now().Add(h.limits.linger)); err != nil {
+			h.log.Debug("A read deadline could not be set", "error", err)
+		}
 	}
 	h.writeProblem(x, p)
 }

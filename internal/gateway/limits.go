@@ -11,6 +11,9 @@ const (
 	readHeaderTimeout = 5 * time.Second
 	// readTimeout bounds header and body of a request together.
 	readTimeout = 30 * time.Second
+	// lingerTimeout is how long a refused body is read over before the connection
+	// is closed.
+	lingerTimeout = time.Second
 	// idleTimeout closes a connection on which no further request comes. It is
 	// above what load balancers use, so that they and not we close first.
 	idleTimeout = 75 * time.Second

@@ -71,6 +71,7 @@ var (
 	problemSchema       = newProblem("schema", "The payload breaks the schema of the hook", http.StatusUnprocessableEntity)
 	problemTooLarge     = newProblem("too-large", "The body is too large", http.StatusRequestEntityTooLarge)
 	problemMediaType    = newProblem("unsupported-media-type", "The content type of the body cannot be read", http.StatusUnsupportedMediaType)
+	problemTwoTypes     = problemMediaType.because("there is more than one content type")
 	problemEncoding     = newProblem("unsupported-encoding", "The hook takes bodies without content coding only", http.StatusUnsupportedMediaType).acceptsCoding("identity")
 	problemBadBody      = newProblem("bad-body", "The body is not what its content type says", http.StatusBadRequest)
 	problemBrokenBody   = newProblem("incomplete-body", "The body could not be read", http.StatusBadRequest)

@@ -11,21 +11,20 @@ import (
 	"net"
 	"net/http"
 	"time"
-
-	"golang.org/x/net/netutil"
 )
 
 // serverLimits are the limits of the webhook listener that tests shorten.
 type serverLimits struct {
-	readHeader, read, idle, write time.Duration
-	connections                   int
-	bodyBytes                     int64
+	readHeader, read, linger, idle, write time.Duration
+	connections                           int
+	bodyBytes                             int64
 }
 
 func defaultLimits() serverLimits {
 	return serverLimits{
 		readHeader:  readHeaderTimeout,
 		read:        readTimeout,
+		linger:      lingerTimeout,
 		idle:        idleTimeout,
 		write:       writeTimeout,
 		connections: maxConnections,
@@ -69,7 +68,7 @@ func newHookServer(runs context.Context, h *handler, log *slog.Logger) *hookServ
 
 // serve blocks until the server is shut down.
 func (s *hookServer) serve(l net.Listener) error {
-	if err := s.Serve(netutil.LimitListener(l, s.handler.limits.connections)); !errors.Is(err, http.ErrServerClosed) {
+	if err := s.Serve(newLimitListener(l, s.handler.limits.connections)); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("webhook listener: %w", err)
 	}
 	return nil

@@ -118,7 +118,8 @@ func parseMedia(contentType string) (media string, params map[string]string, pro
 		return "", nil, nil
 	}
 	media, params, err := mime.ParseMediaType(contentType)
-	if err != nil {
+	// Package mime also reads what a Content-Disposition begins with: one word.
+	if err != nil || !strings.Contains(media, "/") {
 		return media, nil, unsupportedType("the content type is malformed")
 	}
 	return media, params, nil
@@ -202,18 +203,22 @@ func decodeForm(text string, limits DecodeLimits) (any, *DecodeError) {
 	if n := strings.Count(text, "&") + 1; n > limits.fields() {
 		return nil, malformed(fmt.Sprintf("the form has more than %d fields", limits.fields()))
 	}
-	values, err := url.ParseQuery(text)
-	if err != nil {
-		return nil, malformed("the form is not encoded correctly")
-	}
-	out := make(map[string]any, len(values))
-	for name, list := range values {
-		for _, value := range list {
-			if !utf8.ValidString(name) || !utf8.ValidString(value) {
-				return nil, malformed("the form holds text that is not UTF-8")
-			}
-			add(out, name, value)
+	out := map[string]any{}
+	for field := range strings.SplitSeq(text, "&") {
+		if field == "" {
+			continue
 		}
+		encodedName, encodedValue, _ := strings.Cut(field, "=")
+		name, nameErr := url.QueryUnescape(encodedName)
+		value, valueErr := url.QueryUnescape(encodedValue)
+		switch {
+		case nameErr != nil, valueErr != nil, strings.Contains(field, ";"):
+			// A semicolon once separated fields, and for some readers does still.
+			return nil, malformed("the form is not encoded correctly")
+		case !utf8.ValidString(name), !utf8.ValidString(value):
+			return nil, malformed("the form holds text that is not UTF-8")
+		}
+		add(out, name, value)
 	}
 	return out, nil
 }
@@ -231,23 +236,27 @@ func add(to map[string]any, name string, value any) {
 }
 
 func decodeMultipart(raw []byte, boundary string, limits DecodeLimits) (any, *DecodeError) {
-	if boundary == "" {
+	switch {
+	case boundary == "":
 		return nil, unsupportedType("the content type has no boundary")
+	case len(boundary) > maxBoundaryBytes:
+		return nil, unsupportedType(fmt.Sprintf("the boundary is longer than %d characters (RFC 2046)", maxBoundaryBytes))
 	}
 	out := map[string]any{}
 	reader := multipart.NewReader(bytes.NewReader(raw), boundary)
 	for n := 1; ; n++ {
 		part, err := reader.NextRawPart()
-		if errors.Is(err, io.EOF) {
-			return out, nil
-		}
 		switch {
+		case errors.Is(err, io.EOF) && hasEnd(raw, "--"+boundary+"--"):
+			return out, nil
 		case err != nil:
 			return nil, malformed(fmt.Sprintf("part %d is malformed", n))
 		case n > limits.fields():
 			return nil, malformed(fmt.Sprintf("the body has more than %d parts", limits.fields()))
 		case part.FormName() == "":
 			return nil, malformed(fmt.Sprintf("part %d has no name", n))
+		case !utf8.ValidString(part.FormName()):
+			return nil, malformed(fmt.Sprintf("part %d has a name that is not UTF-8", n))
 		}
 		data, err := io.ReadAll(part)
 		if err != nil {
@@ -259,6 +268,12 @@ func decodeMultipart(raw []byte, boundary string, limits DecodeLimits) (any, *De
 		}
 		add(out, part.FormName(), value)
 	}
+}
+
+// hasEnd tells whether a line begins with the last boundary. Package multipart
+// says io.EOF also when a body ends before it.
+func hasEnd(raw []byte, last string) bool {
+	return bytes.HasPrefix(raw, []byte(last)) || bytes.Contains(raw, []byte("\n"+last))
 }
 
 // partValue returns the bytes of a file and the text of a field.

@@ -19,6 +19,10 @@ const (
 	// not say otherwise.
 	DefaultMaxFields = 100_000
 
+	// maxBoundaryBytes is the longest boundary between parts (RFC 2046 section
+	// 5.1.1).
+	maxBoundaryBytes = 70
+
 	// maxBodyBytes bounds the body of a call and of an answer that a flow
 	// produces; one evaluation cannot yield more either.
 	maxBodyBytes = expr.MaxOutputBytes
