@@ -14,6 +14,9 @@
 // pointer, and what is counted goes into atomic counters. A caller may lower the
 // time of its run with a preference (RFC 7240), never raise it.
 //
+// No flow has more than its share of the requests under way: beyond it callers are
+// asked to come back, and the other flows do not notice an upstream that hangs.
+//
 // # The way of a program
 //
 // One goroutine watches the bus and queues changes, the newest per flow; another

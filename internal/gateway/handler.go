@@ -62,6 +62,8 @@ type exchange struct {
 	body any
 	// held is what the body has taken of the budget.
 	held int64
+	// entered is set while the request has one of the places of its flow.
+	entered bool
 
 	// status that was answered; 0 if none was.
 	status int
@@ -84,6 +86,10 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		header.Set("Connection", "close")
 	}
 	if p := h.admit(x); p != nil {
+		h.refuse(x, p)
+		return
+	}
+	if p := h.enter(x); p != nil {
 		h.refuse(x, p)
 		return
 	}
@@ -240,6 +246,7 @@ func (h *handler) finish(ctx context.Context, x *exchange) {
 		h.recovered(x, cause)
 	}
 	h.bodies.give(x.held)
+	x.leave()
 	took := h.clock.Since(x.started)
 	series := h.metrics.other
 	if x.route != nil {

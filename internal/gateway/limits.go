@@ -27,6 +27,9 @@ const (
 	// them, as HTTP/1.1 has one request at a time on each, the runs that are
 	// under way. More wait in the listener's backlog.
 	maxConnections = 8192
+	// maxFlowRequests bounds the requests of one flow that are under way, so that
+	// one whose upstream hangs leaves most of the connections to the others.
+	maxFlowRequests = maxConnections / 4
 	// maxInFlightBody bounds the bytes of request bodies that are in memory at
 	// once. Decoded bodies take a multiple of it.
 	maxInFlightBody = 64 << 20

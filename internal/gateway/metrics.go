@@ -93,7 +93,7 @@ func newMetrics(version string, log *slog.Logger, inFlightBody, busConnected fun
 			Name: "headgate_auth_failures_total", Help: "Requests that no credential admitted, by reason.",
 		}, []string{"reason"}),
 		stops: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "headgate_stopped_requests_total", Help: "Requests that were answered without a run because the Flow says so, by reason.",
+			Name: "headgate_stopped_requests_total", Help: "Requests that were answered without a run because the Flow says so, or because it has its share of the gateway, by reason.",
 		}, []string{"reason"}),
 		runs: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "headgate_runs_total", Help: "Runs by outcome: Succeeded, or the class of failure.",

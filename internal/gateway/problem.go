@@ -63,6 +63,7 @@ var (
 	problemUnavailable  = newProblem("unavailable", "The hook is not available", http.StatusServiceUnavailable).after(retryUnavailable)
 	problemStarting     = newProblem("starting", "The gateway is starting", http.StatusServiceUnavailable).after(retryStarting)
 	problemBusy         = newProblem("busy", "The gateway has too much to do", http.StatusServiceUnavailable).after(retryBusy)
+	problemCrowded      = newProblem("crowded", "The hook has too many requests under way", http.StatusServiceUnavailable).after(retryBusy)
 	problemMethod       = newProblem("method-not-allowed", "The hook is not called by this method", http.StatusMethodNotAllowed)
 	problemUnauthorized = newProblem("unauthorized", "The caller is not authenticated", http.StatusUnauthorized)
 	problemAddress      = newProblem("address-not-allowed", "The hook is not called from this address", http.StatusForbidden)

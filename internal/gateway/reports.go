@@ -62,6 +62,8 @@ type flowStats struct {
 	uid string
 
 	succeeded, failed, active atomic.Int64
+	// entered counts the requests of admitted callers that are under way.
+	entered atomic.Int64
 	// lastSuccess in nanoseconds since 1970; 0 if there was none.
 	lastSuccess atomic.Int64
 	lastFailure atomic.Pointer[bus.Failure]

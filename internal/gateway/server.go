@@ -17,7 +17,7 @@ import (
 type serverLimits struct {
 	readHeader, read, linger, idle, write time.Duration
 	connections                           int
-	bodyBytes                             int64
+	bodyBytes, flowRequests               int64
 }
 
 func defaultLimits() serverLimits {
@@ -29,6 +29,8 @@ func defaultLimits() serverLimits {
 		write:       writeTimeout,
 		connections: maxConnections,
 		bodyBytes:   maxInFlightBody,
+
+		flowRequests: maxFlowRequests,
 	}
 }
 

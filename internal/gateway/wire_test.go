@@ -28,7 +28,7 @@ const minWireCases = 200
 
 // wireServer serves the flows of the suite over TCP, with everything that a
 // request meets in a gateway and nothing else.
-func wireServer(t testing.TB, change func(*serverLimits)) (h *handler, address string) {
+func wireServer(t testing.TB, change func(*serverLimits), more ...*program.Program) (h *handler, address string) {
 	t.Helper()
 	h, table := newTestHandler(t, testRunner)
 	change(&h.limits)
@@ -38,7 +38,7 @@ func wireServer(t testing.TB, change func(*serverLimits)) (h *handler, address s
 		p.Webhook.Schema = json.RawMessage(`{"type": "object", "required": ["petname", "petstatus"]}`)
 	}
 	store := petstore(t)
-	apply(t, h, table,
+	apply(t, h, table, append(more,
 		echoProgram("probe", "probe", func(p *program.Program) { p.Response.JSON = json.RawMessage(`"probe"`) }),
 		echoProgram("echo", "hello", func(p *program.Program) {
 			p.Response.JSON = json.RawMessage(`{"method": "${request.method}", "body": "${request.body}"}`)
@@ -57,7 +57,7 @@ func wireServer(t testing.TB, change func(*serverLimits)) (h *handler, address s
 		echoProgram("url", "", func(p *program.Program) { p.Response.JSON = json.RawMessage(`"${request.url}"`) }),
 		petProgram("pet-intake", store.URL, strict),
 		petProgram("signed", store.URL, strict, signedBy),
-	)
+	)...)
 	server := newHookServer(t.Context(), h, h.log)
 	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
