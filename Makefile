@@ -19,6 +19,8 @@ CONTAINER_TOOL ?= docker
 KUBECTL ?= kubectl
 # How long each fuzz target runs.
 FUZZ_TIME ?= 10s
+# Which fuzz targets run, a regular expression.
+FUZZ_RUN ?= .
 # How many requests "make wire" sends.
 WIRE_REQUESTS ?= 120000
 # Arguments of "make bench", such as --rounds=9 --duration=4s.
@@ -131,8 +133,15 @@ wire: ## Send WIRE_REQUESTS generated requests to a gateway, good and malformed 
 	go test ./internal/gateway -run='^TestWireGenerated$$' -count=1 -v -args -wire.requests=$(WIRE_REQUESTS)
 
 .PHONY: fuzz
-fuzz: ## Run every fuzz target of PKG for FUZZ_TIME each.
-	hack/fuzz.sh $(FUZZ_TIME) $(PKG)
+fuzz: ## Run the fuzz targets of PKG that match FUZZ_RUN for FUZZ_TIME each.
+	FUZZ_RUN='$(FUZZ_RUN)' hack/fuzz.sh $(FUZZ_TIME) $(PKG)
+
+# What reads the words of strangers: expressions, signatures, bodies, paths,
+# headers, URLs and addresses.
+.PHONY: fuzz-strangers
+fuzz-strangers: ## Run the fuzz targets of what reads the words of strangers for FUZZ_TIME each.
+	FUZZ_RUN='^Fuzz(Lexer|BasicHeader|SignatureHeader|Decode(JSON|XML|Form|Multipart)|SplitPath|Route|Header|AnswerHeader|URL|BuildURL|Guard)$$' \
+		hack/fuzz.sh $(FUZZ_TIME) ./internal/auth ./internal/expr ./internal/gateway ./internal/runner
 
 .PHONY: bench
 bench: build ## Compare the gateway with a handler by hand, nginx and HAProxy (Debian: apt-get install nginx haproxy); BENCH_ARGS=--help.
