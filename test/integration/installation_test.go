@@ -88,6 +88,8 @@ type installation struct {
 	// hooks is the URL that status.url begins with.
 	hooks string
 	log   *logBuffer
+	// secretReads is what the controller has asked about Secrets.
+	secretReads secretReads
 
 	dir, busAddress, hookAddress string
 	controller                   *process
@@ -159,6 +161,7 @@ func (i *installation) startController(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	config.Wrap(i.secretReads.wrap)
 	log := logr.FromSlogHandler(slog.NewJSONHandler(i.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	i.controller = start(func(ctx context.Context) error {
 		return controller.Run(ctx, config, controller.Options{
