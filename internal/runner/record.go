@@ -153,7 +153,7 @@ func redactAt(v any, path []string) any {
 	if len(path) == 0 {
 		return redacted
 	}
-	switch v := v.(type) {
+	switch v := expr.Plain(v).(type) {
 	case map[string]any:
 		inner, there := v[path[0]]
 		if !there {
@@ -199,7 +199,7 @@ func (s *scrubber) text(text string) string { return s.shared.redact(s.flow, tex
 
 // value returns a copy of a value without secrets in it.
 func (s *scrubber) value(v any) any {
-	switch v := v.(type) {
+	switch v := expr.Plain(v).(type) {
 	case string:
 		return s.text(v)
 	case []byte:

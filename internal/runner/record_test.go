@@ -78,6 +78,13 @@ func TestRecordRequest(t *testing.T) {
 		}, `{"method":"POST","path":"","url":"","query":{},"queryAll":{},"headers":{},"params":{},"contentType":"application/json",
 		  "body":"[not kept: larger than 256 KiB]","ip":"192.0.2.1","time":"2026-01-02T03:04:05Z",
 		  "auth":{"credential":"pets/anyone","subject":"","claims":{}}}`},
+		"decoded when asked for": {[]string{"request.body.card.number"}, func(r *runner.Request) {
+			r.Body, _ = runner.DecodeBody("application/json",
+				[]byte(`{"card": {"number": "1"}, "pin": "90210", "note": "`+strings.Repeat("x", 4000)+`"}`), runner.DecodeLimits{})
+			r.Header, r.Query, r.URL, r.Path = nil, nil, "", ""
+		}, `{"method":"POST","path":"","url":"","query":{},"queryAll":{},"headers":{},"params":{},"contentType":"application/json",
+		  "body":{"card":{"number":"[redacted]"},"pin":"[redacted]","note":"` + strings.Repeat("x", 4000) + `"},"ip":"192.0.2.1","time":"2026-01-02T03:04:05Z",
+		  "auth":{"credential":"pets/anyone","subject":"","claims":{}}}`},
 		"all of it": {[]string{"request"}, func(*runner.Request) {}, `"[redacted]"`},
 		"event": {[]string{"event.data.card"}, func(r *runner.Request) {
 			r.Trigger = runner.TriggerEvent
