@@ -106,6 +106,30 @@ func TestRecordRequest(t *testing.T) {
 	g.Expect(link(t, newRunner(t), guarded()).RecordRequest(&runner.Request{Trigger: runner.TriggerSchedule})).To(BeNil())
 }
 
+// A large body is decoded when something asks for it: what is kept of it is
+// redacted as it is of a small one.
+func TestRecordOfALargeBody(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	f := link(t, newRunner(t), guarded("request.body.card", "event.data.card"))
+	note := strings.Repeat("x", 2<<10)
+	body, problem := runner.DecodeJSON([]byte(`{"card": "1", "pin": 90210, "copy": "`+canary+`", "note": "`+note+`"}`), runner.DecodeLimits{})
+	g.Expect(problem).To(BeNil())
+	g.Expect(body).NotTo(BeAssignableToTypeOf(map[string]any{}), "decoded lazily")
+	want := `{"card": "[redacted]", "pin": "[redacted]", "copy": "[redacted]", "note": "` + note + `"}`
+
+	req := newRequest()
+	req.Body = body
+	var kept struct{ Body json.RawMessage }
+	g.Expect(json.Unmarshal(f.RecordRequest(req), &kept)).To(Succeed())
+	g.Expect(string(kept.Body)).To(MatchJSON(want))
+
+	req.Trigger, req.Event = runner.TriggerEvent, &runner.EventInput{ID: "1", Data: []any{body}}
+	var event struct{ Data []json.RawMessage }
+	g.Expect(json.Unmarshal(f.RecordRequest(req), &event)).To(Succeed())
+	g.Expect(string(event.Data[0])).To(MatchJSON(want))
+}
+
 func TestRecordResult(t *testing.T) {
 	t.Parallel()
 	g := NewWithT(t)
