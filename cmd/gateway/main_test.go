@@ -35,7 +35,8 @@ func TestParse(t *testing.T) {
 	opts.Logger, opts.Version = nil, ""
 	g.Expect(opts).To(Equal(gateway.Options{
 		ListenAddress: "127.0.0.1:1", AdminAddress: "127.0.0.1:2", BusListenAddress: "127.0.0.1:3",
-		BusDir: "/bus", StoreDir: "/store", StoreMaxSize: 500_000_000, BusURL: "tls://bus:4222", Replica: "gateway-7",
+		ConnectionsPerAddress: gateway.DefaultConnectionsPerAddress,
+		BusDir:                "/bus", StoreDir: "/store", StoreMaxSize: 500_000_000, BusURL: "tls://bus:4222", Replica: "gateway-7",
 		AllowCIDRs: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8")},
 		DenyCIDRs:  []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")},
 		DrainDelay: -1, DrainTimeout: 7 * time.Second,
