@@ -85,7 +85,7 @@ func (h *handler) beginSpan(x *exchange) {
 	}
 	ctx := trace.ContextWithRemoteSpanContext(x.r.Context(), x.trace)
 	_, x.span = h.tracer.Start(ctx, name+" "+pattern, trace.WithSpanKind(trace.SpanKindServer), trace.WithAttributes(
-		semconv.HTTPRequestMethodKey.String(method), semconv.HTTPRoute(pattern), semconv.URLScheme("http"),
+		semconv.HTTPRequestMethodKey.String(method), semconv.HTTPRoute(pattern), semconv.URLScheme(x.origin.scheme),
 		attrNamespace.String(x.route.program.Namespace), attrFlow.String(x.route.program.Name), attrRun.String(x.runID)))
 	x.trace = x.span.SpanContext()
 }

@@ -185,14 +185,14 @@ func TestSpans(t *testing.T) {
 	t.Parallel()
 	g := NewWithT(t)
 	to, upstream := startCollector(t), tracedUpstream(t)
-	gw := startGateway(t, tracedTo(to.URL))
+	gw := startGateway(t, tracedTo(to.URL), func(o *Options) { o.TrustedProxies = o.AllowCIDRs })
 	ctl := connectController(t, gw)
 	g.Expect(ctl.put(tracedProgram(upstream.URL), gw)).To(Equal(bus.AckServed))
 	pet := petProgram("pet-intake", petstore(t).URL)
 	g.Expect(ctl.put(pet, gw)).To(Equal(bus.AckServed))
 
 	got := gw.send("POST", "/hook/pets/traced/canary-param/end?q=canary-query", `"canary-body"`, "Content-Type", jsonType,
-		"traceparent", sampled, "tracestate", "vendor=state", "X-Other", "canary-header", "User-Agent", "canary-agent")
+		"traceparent", sampled, "tracestate", "vendor=state", "X-Other", "canary-header", "X-Forwarded-Proto", "https", "User-Agent", "canary-agent")
 	g.Expect(got.StatusCode).To(Equal(http.StatusBadGateway), got.body)
 	g.Expect(gw.send("POST", "/hook/pets/pet-intake", gromit, asPartner()...).StatusCode).To(Equal(http.StatusCreated))
 	g.Expect(gw.send("POST", "/hook/pets/pet-intake", gromit, basic("partner", "canary-wrong")...).StatusCode).To(Equal(http.StatusUnauthorized))
@@ -210,6 +210,7 @@ func TestSpans(t *testing.T) {
 		"  values INTERNAL {headgate.step=values}",
 	}, "\n")))
 	all := to.text()
+	g.Expect(all).To(MatchRegexp(`"url.scheme",\s*"value":\s*{\s*"stringValue":\s*"https"`), "as the caller addressed it")
 	g.Expect(all).To(ContainSubstring("headgate-gateway"))
 	g.Expect(all).To(ContainSubstring("pets/partner"), "the credential by its name")
 	g.Expect(all).To(ContainSubstring("Mismatch"), "why a caller was refused")
