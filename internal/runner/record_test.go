@@ -124,9 +124,10 @@ func TestRecordOfALargeBody(t *testing.T) {
 	g.Expect(json.Unmarshal(f.RecordRequest(req), &kept)).To(Succeed())
 	g.Expect(string(kept.Body)).To(MatchJSON(want))
 
-	req.Trigger, req.Event = runner.TriggerEvent, &runner.EventInput{ID: "1", Data: []any{body}}
+	req.Trigger, req.Event = runner.TriggerEvent, &runner.EventInput{ID: "1", DataContentType: "application/json", Data: []any{body}}
 	var event struct{ Data []json.RawMessage }
 	g.Expect(json.Unmarshal(f.RecordRequest(req), &event)).To(Succeed())
+	g.Expect(event.Data).To(HaveLen(1), string(f.RecordRequest(req)))
 	g.Expect(string(event.Data[0])).To(MatchJSON(want))
 }
 
