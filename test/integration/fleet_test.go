@@ -205,9 +205,13 @@ func TestGatewayServesThroughAnOutage(t *testing.T) {
 	g.Expect(ready.Status.Gateways).To(HaveValue(Equal(flowv1alpha1.GatewaysStatus{Programmed: 1, Total: 1})))
 
 	// A second replica joins over the first one's bus, and the status counts it.
+	// It speaks TLS, and follows its certificate.
+	certificate := newListenerCertificate(t, own, namespace)
 	second, err := own.startGateway(t.Context(), gateway.Options{
 		Replica:       "gateway-1",
 		ListenAddress: "127.0.0.1:0",
+		TLSCertFile:   certificate.Cert(),
+		TLSKeyFile:    certificate.Key(),
 		BusURL:        "tls://" + strings.Replace(own.busAddress, "127.0.0.1", "localhost", 1),
 	})
 	g.Expect(err).NotTo(HaveOccurred())
@@ -221,8 +225,19 @@ func TestGatewayServesThroughAnOutage(t *testing.T) {
 	gateways(flowv1alpha1.GatewaysStatus{Programmed: 2, Total: 2})
 	hello := call{url: ready.Status.URL, user: "ada", password: "outage-password", body: `{"petname":"Gromit"}`}
 	there := hello
-	there.url = strings.Replace(hello.url, own.hookAddress, second.gateway.Addr(), 1)
-	g.Expect(there.do(t, g).status).To(Equal(http.StatusOK))
+	there.url = strings.Replace(hello.url, "http://"+own.hookAddress, "https://"+second.gateway.Addr(), 1)
+	there.client = certificate.client(t)
+	got := there.do(t, g)
+	g.Expect(got.status).To(Equal(http.StatusOK))
+	g.Expect(got.proto).To(Equal("HTTP/2.0"))
+	certificate.renew(t, own, "second")
+	g.Eventually(func(g Gomega) {
+		// The connection that stands is not touched.
+		g.Expect(there.do(t, g).tls.PeerCertificates[0].DNSNames).To(ConsistOf("first"))
+		fresh := there
+		fresh.client = certificate.client(t)
+		g.Expect(fresh.do(t, g).tls.PeerCertificates[0].DNSNames).To(ConsistOf("second"))
+	}).WithTimeout(patience).Should(Succeed())
 	g.Expect(second.stop()).To(Succeed())
 	gateways(flowv1alpha1.GatewaysStatus{Programmed: 1, Total: 1})
 

@@ -6,6 +6,7 @@ package integration
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/base64"
 	"fmt"
 	"io"
@@ -129,6 +130,9 @@ type answer struct {
 	status int
 	header http.Header
 	body   string
+	proto  string
+	// tls is nil for an answer without it.
+	tls *tls.ConnectionState
 }
 
 // call is a request of a caller.
@@ -136,6 +140,8 @@ type call struct {
 	method, url, body string
 	user, password    string
 	header            map[string]string
+	// client is http.DefaultClient if it is nil.
+	client *http.Client
 }
 
 func (c call) do(t *testing.T, g Gomega) answer {
@@ -154,12 +160,15 @@ func (c call) do(t *testing.T, g Gomega) answer {
 	for name, value := range c.header {
 		request.Header.Set(name, value)
 	}
-	response, err := http.DefaultClient.Do(request)
+	if c.client == nil {
+		c.client = http.DefaultClient
+	}
+	response, err := c.client.Do(request)
 	g.Expect(err).NotTo(HaveOccurred())
 	defer func() { _ = response.Body.Close() }()
 	body, err := io.ReadAll(response.Body)
 	g.Expect(err).NotTo(HaveOccurred())
-	return answer{status: response.StatusCode, header: response.Header, body: string(body)}
+	return answer{status: response.StatusCode, header: response.Header, body: string(body), tls: response.TLS, proto: response.Proto}
 }
 
 // serve starts an upstream that ends with the test.
