@@ -69,7 +69,7 @@ func parse(args []string, stderr io.Writer) (gateway.Options, error) {
 	flags.StringVar(&opts.ListenAddress, "listen-address", gateway.DefaultListenAddress, "where webhooks come in")
 	flags.StringVar(&opts.TLSCertFile, "tls-cert", "", "the PEM file with the certificate for webhooks and its chain; without it they come in as plain HTTP")
 	flags.StringVar(&opts.TLSKeyFile, "tls-key", "", "the PEM file with its private key; both are read again when they change")
-	flags.IntVar(&opts.ConnectionsPerAddress, "connections-per-address", gateway.DefaultConnectionsPerAddress, "the most connections, and over HTTP/2 requests, that one address may have open; a proxy is one address")
+	flags.IntVar(&opts.ConnectionsPerAddress, "connections-per-address", gateway.DefaultConnectionsPerAddress, "the most connections, and over HTTP/2 requests, that one address may have open; trusted proxies are not counted")
 	flags.StringVar(&opts.AdminAddress, "admin-address", gateway.DefaultAdminAddress, "where /healthz, /readyz, /metrics and /version are served")
 	flags.StringVar(&opts.BusDir, "bus-dir", "", "the folder in which the bus Secret is mounted")
 	flags.StringVar(&opts.StoreDir, "store-dir", "", "the folder of the embedded bus")

@@ -45,7 +45,8 @@ type Options struct {
 	TLSCertFile, TLSKeyFile string
 	// ConnectionsPerAddress bounds the connections, and over HTTP/2 the requests,
 	// that one address (of IPv6: one /64) may have open at the webhook listener;
-	// more are closed. A proxy in front is one address for all of its callers.
+	// more are closed. Those of trusted proxies are not counted; any other
+	// proxy is one address for all of its callers.
 	// Default DefaultConnectionsPerAddress.
 	ConnectionsPerAddress int
 	// AdminAddress is the host:port for probes and metrics. Default

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 )
@@ -29,6 +30,9 @@ type peerListener struct {
 	net.Listener
 	// limit of the connections of one address.
 	limit int
+	// proxies are trusted, and have as many as there are: they come for all of
+	// their callers.
+	proxies []netip.Prefix
 	// refused is called for each connection that is closed.
 	refused func()
 
@@ -36,8 +40,8 @@ type peerListener struct {
 	peers map[netip.Addr]*peer
 }
 
-func newPeerListener(l net.Listener, limit int, refused func()) *peerListener {
-	return &peerListener{Listener: l, limit: limit, refused: refused, peers: make(map[netip.Addr]*peer)}
+func newPeerListener(l net.Listener, limit int, proxies []netip.Prefix, refused func()) *peerListener {
+	return &peerListener{Listener: l, limit: limit, proxies: proxies, refused: refused, peers: make(map[netip.Addr]*peer)}
 }
 
 // Accept implements net.Listener.
@@ -46,6 +50,9 @@ func (l *peerListener) Accept() (net.Conn, error) {
 		conn, err := l.Listener.Accept()
 		if err != nil {
 			return nil, err
+		}
+		if l.trusts(conn.RemoteAddr()) {
+			return conn, nil
 		}
 		address := peerAddress(conn.RemoteAddr())
 		p := l.take(address)
@@ -57,6 +64,14 @@ func (l *peerListener) Accept() (net.Conn, error) {
 		}
 		return &peerConn{Conn: conn, peer: p, gone: sync.OnceFunc(func() { l.give(address, p) })}, nil
 	}
+}
+
+func (l *peerListener) trusts(remote net.Addr) bool {
+	if len(l.proxies) == 0 {
+		return false
+	}
+	address, ok := callerAddress(remote.String())
+	return ok && slices.ContainsFunc(l.proxies, func(p netip.Prefix) bool { return p.Contains(address) })
 }
 
 // take returns the peer of an address, or nil if it has no connection left.

@@ -105,7 +105,7 @@ func newHookServer(runs context.Context, h *handler, c *certificate, logger *slo
 // serve blocks until the server is shut down.
 func (s *hookServer) serve(l net.Listener) error {
 	limits := &s.handler.limits
-	l = newPeerListener(newLimitListener(l, limits.connections), limits.perPeer, s.handler.metrics.refusedConnections.Inc)
+	l = newPeerListener(newLimitListener(l, limits.connections), limits.perPeer, s.handler.proxies, s.handler.metrics.refusedConnections.Inc)
 	var err error
 	if s.TLSConfig != nil {
 		err = s.ServeTLS(l, "", "")
