@@ -25,6 +25,7 @@ func newTestHandler(t testing.TB, o runner.Options) (*handler, *table) {
 	zero := func() float64 { return 0 }
 	h := &handler{
 		bodies:   budget{limit: maxInFlightBody},
+		requests: budget{limit: maxRequests},
 		metrics:  newMetrics("test", log, zero, zero),
 		log:      log,
 		clock:    clock.RealClock{},
