@@ -46,6 +46,8 @@ type Record struct {
 	// of an asynchronous run is what its caller gets.
 	Result  json.RawMessage `json:"result,omitempty"`
 	Request json.RawMessage `json:"request,omitempty"`
+	// Response is what was answered, with its status and headers.
+	Response json.RawMessage `json:"response,omitempty"`
 }
 
 // StepSummary is what a record says about one step.
