@@ -96,7 +96,7 @@ func (h *handler) admit(x *exchange) *problem {
 	}
 	x.path = key.path
 	x.takePathKey()
-	x.runID = h.newRunID()
+	x.runID = x.route.idPrefix + h.newRunID()
 	x.w.Header().Set(headerRunID, x.runID)
 	h.beginSpan(x)
 	if p := h.checkAddress(x); p != nil {
@@ -122,7 +122,7 @@ func (h *handler) admit(x *exchange) *problem {
 	case err != nil:
 		return &problemBadQuery
 	}
-	return h.authenticate(x)
+	return h.authenticate(x, x.route.credentials)
 }
 
 // answerCORS tells browsers what they may do with the answer, whichever it will
@@ -142,16 +142,25 @@ func (h *handler) answerCORS(x *exchange) bool {
 	}
 }
 
-// authenticate tries the credentials of the flow; any admits. Whatever is wrong,
-// the answer is the same.
-func (h *handler) authenticate(x *exchange) *problem {
+// identify lets callers in that one of the credentials admits.
+func (h *handler) identify(x *exchange, credentials []credential) *problem {
+	var err error
+	if x.query, err = url.ParseQuery(x.r.URL.RawQuery); err != nil {
+		return &problemBadQuery
+	}
+	return h.authenticate(x, credentials)
+}
+
+// authenticate tries credentials; any admits. Whatever is wrong, the answer is
+// the same.
+func (h *handler) authenticate(x *exchange, credentials []credential) *problem {
 	in := auth.Inbound{
 		Header: x.r.Header, Query: x.query, PathKey: x.pathKey,
 		Address: x.origin.address, Time: x.started, Done: x.r.Context().Done(),
 	}
 	failure, content := auth.Failure{Reason: auth.Missing}, false
-	for i := range x.route.credentials {
-		c := &x.route.credentials[i]
+	for i := range credentials {
+		c := &credentials[i]
 		if c.verifier.NeedsBody() {
 			content = true
 			continue
@@ -170,8 +179,8 @@ func (h *handler) authenticate(x *exchange) *problem {
 		in.Body = x.raw
 		in.Fields = x.fields()
 	}
-	for i := range x.route.credentials {
-		c := &x.route.credentials[i]
+	for i := range credentials {
+		c := &credentials[i]
 		if !c.verifier.NeedsBody() {
 			continue
 		}

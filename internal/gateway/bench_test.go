@@ -35,7 +35,7 @@ func apply(t testing.TB, h *handler, table *table, programs ...*program.Program)
 	if len(table.refused) > 0 {
 		t.Fatal(table.refused)
 	}
-	h.snapshot.Store(table.commit(h.snapshot.Load()))
+	h.snapshot.Store(table.commit(h.snapshot.Load(), func(program.Key, *route) {}))
 }
 
 func benchmarkHandler(b *testing.B, p *program.Program, status int) {
@@ -101,10 +101,10 @@ func BenchmarkSnapshotCopy(b *testing.B) {
 	for i := range 10_000 {
 		changes[routeKey{"pets", fmt.Sprint("flow-", i)}] = new(route)
 	}
-	s := new(snapshot).with(changes)
+	s := new(snapshot).with(changes, nil)
 	edit := map[routeKey]*route{{"pets", "flow-7"}: new(route)}
 	b.ReportAllocs()
 	for b.Loop() {
-		s = s.with(edit)
+		s = s.with(edit, nil)
 	}
 }

@@ -14,6 +14,8 @@ import (
 
 	"github.com/headgate-io/headgate/internal/auth"
 	"github.com/headgate-io/headgate/internal/bus"
+	"github.com/headgate-io/headgate/internal/gateway/work"
+	"github.com/headgate-io/headgate/internal/program"
 )
 
 // runBus runs the bus and everything that lives on it, until ctx is done; then
@@ -112,10 +114,29 @@ func (g *Gateway) useBus(ctx context.Context, o bus.ClientOptions) error {
 	}
 	defer client.Close()
 	g.client.Store(client)
+	ticking, _ := g.opts.Clock.(clock.WithTicker) // a clock that only tells the time leaves waiting to the real one
+	worker := work.New(client, work.Options{
+		Replica: g.opts.Replica, Observer: runObserver{g.reports, g.metrics}, Logger: g.log, Clock: ticking,
+	})
 
 	group, done := errgroup.WithContext(ctx)
 	group.Go(func() error { return client.Programs().Watch(done, g.queue.add) })
-	group.Go(func() error { g.applyUntil(done); return nil })
+	group.Go(func() error { g.applyUntil(done, worker); return nil })
+	group.Go(func() error {
+		if client.WaitBuckets(done) != nil {
+			return nil
+		}
+		g.handler.worker.Store(worker)
+		stopping, cancel := g.stopping(done)
+		defer cancel()
+		return worker.Run(done, g.quiet, stopping)
+	})
+	group.Go(func() error {
+		if client.WaitBuckets(done) == nil {
+			g.handler.runs.flushUntil(done, client.Runs())
+		}
+		return nil
+	})
 	group.Go(func() error {
 		if client.WaitBuckets(done) == nil {
 			beatUntil(done, g.status, client.Gateways(), clock.RealClock{}.NewTicker(g.beatInterval), g.log)
@@ -133,8 +154,29 @@ func (g *Gateway) useBus(ctx context.Context, o bus.ClientOptions) error {
 	return err
 }
 
+// stopping returns a context that ends when durable runs have had the time that
+// requests have to end after the drain began.
+func (g *Gateway) stopping(ctx context.Context) (context.Context, context.CancelFunc) {
+	stopping, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(g.quiet, func() {
+		timer := time.AfterFunc(max(g.opts.DrainDelay, 0)+g.opts.DrainTimeout, cancel)
+		context.AfterFunc(stopping, func() { timer.Stop() })
+	})
+	return stopping, func() {
+		stop()
+		cancel()
+	}
+}
+
 // applyUntil turns what the watch delivers into snapshots until ctx is done.
-func (g *Gateway) applyUntil(ctx context.Context) {
+func (g *Gateway) applyUntil(ctx context.Context, worker *work.Worker) {
+	serve := func(key program.Key, r *route) {
+		if r == nil {
+			worker.Serve(key, nil, nil)
+			return
+		}
+		worker.Serve(key, r.program, r.flow)
+	}
 	table := newTable(&linker{
 		runner: g.runner, reports: g.reports, metrics: g.metrics, clock: g.handler.clock,
 		passwords: auth.NewPasswords(auth.PasswordOptions{}),
@@ -149,7 +191,7 @@ func (g *Gateway) applyUntil(ctx context.Context) {
 			grace = nil
 			g.log.Warn("Dropping flows that the bus has lost and the controller has not put again", "flows", len(table.unseen))
 			table.purge()
-			g.publish(table, last)
+			g.publish(table, last, serve)
 		case <-g.queue.wake:
 			b := g.queue.take()
 			doubtful := table.apply(b)
@@ -163,23 +205,23 @@ func (g *Gateway) applyUntil(ctx context.Context) {
 			}
 			b.updates = nil
 			last = b
-			g.publish(table, b)
+			g.publish(table, b, serve)
 		}
 	}
 }
 
 // publish swaps the snapshot and tells the rest of the gateway.
-func (g *Gateway) publish(table *table, b batch) {
+func (g *Gateway) publish(table *table, b batch, serve func(program.Key, *route)) {
 	current := g.handler.snapshot.Load()
 	switch {
 	case current != nil:
-		if next := table.commit(current); next != current {
+		if next := table.commit(current, serve); next != current {
 			g.handler.snapshot.Store(next)
 		}
 	case b.synced:
 		// The first snapshot is complete: before it, nobody can tell an unknown
 		// hook from one that was not read yet.
-		g.handler.snapshot.Store(table.commit(new(snapshot)))
+		g.handler.snapshot.Store(table.commit(new(snapshot), serve))
 	}
 	refused := table.refusals()
 	g.status.set(b, refused, len(table.entries))

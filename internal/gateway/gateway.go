@@ -33,6 +33,10 @@ type Gateway struct {
 	// spans is nil if nobody records them.
 	spans *tracing.Exporter
 
+	// quiet ends when no durable run is to be begun any more.
+	quiet   context.Context //nolint:containedctx // The beginning of the drain, whoever asks for it.
+	quieten context.CancelFunc
+
 	// client is set once the bus can be used.
 	client atomic.Pointer[bus.Client]
 	// phase is what Run is waiting for before that.
@@ -71,6 +75,7 @@ func New(o Options) (*Gateway, error) {
 
 		certificatePoll: certificatePoll,
 	}
+	g.quiet, g.quieten = context.WithCancel(context.Background())
 	g.wait("starting")
 	limits := defaultLimits()
 	limits.perPeer = o.ConnectionsPerAddress
@@ -92,12 +97,14 @@ func New(o Options) (*Gateway, error) {
 			return 0
 		})
 	g.handler.metrics = g.metrics
+	g.handler.runs = newRunLog(g.metrics.droppedRecords)
 	who := tracing.Identity{Service: "headgate-gateway", Version: o.Version, Instance: o.Replica}
 	var err error
 	if g.spans, err = tracing.New(o.Tracing, who, o.Logger, g.metrics.registry); err != nil {
 		return nil, fmt.Errorf("gateway: %w", err)
 	}
 	g.handler.tracer = g.spans.Tracer()
+	ports := busPorts{&g.handler.worker}
 	g.runner = runner.New(runner.Options{
 		AllowCIDRs: o.AllowCIDRs,
 		DenyCIDRs:  o.DenyCIDRs,
@@ -105,6 +112,9 @@ func New(o Options) (*Gateway, error) {
 		Logger:     o.Logger,
 		Tracer:     g.handler.tracer,
 		UserAgent:  "headgate/" + o.Version,
+		Cache:      ports,
+		Events:     ports,
+		Flows:      ports,
 	})
 	return g, nil
 }
@@ -229,6 +239,7 @@ func (g *Gateway) listen(ctx context.Context) (hooks, admin net.Listener, err er
 // waits for the last ones.
 func (g *Gateway) drain(ctx context.Context, s *hookServer) {
 	g.handler.draining.Store(true)
+	g.quieten()
 	g.log.Info("The gateway is draining", "delay", g.opts.DrainDelay, "timeout", g.opts.DrainTimeout)
 	if g.opts.DrainDelay > 0 {
 		select {

@@ -19,6 +19,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 	"k8s.io/utils/clock"
 
+	"github.com/headgate-io/headgate/internal/gateway/work"
 	"github.com/headgate-io/headgate/internal/runner"
 )
 
@@ -32,6 +33,9 @@ const authOK = "ok"
 type handler struct {
 	// snapshot is nil until every program is known.
 	snapshot atomic.Pointer[snapshot]
+	// worker is nil until the bus can be used.
+	worker   atomic.Pointer[work.Worker]
+	runs     *runLog
 	bodies   budget
 	requests budget
 	metrics  *metrics
@@ -111,6 +115,9 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.refuse(x, p)
 		return
 	}
+	if h.serveOther(x) {
+		return
+	}
 	if p := h.admit(x); p != nil {
 		h.refuse(x, p)
 		return
@@ -129,7 +136,12 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if x.status != 0 {
 		return
 	}
-	if request := h.request(x); h.filter(r.Context(), x, request) {
+	request := h.request(x)
+	switch {
+	case !h.filter(r.Context(), x, request):
+	case x.isAsync():
+		h.accept(r.Context(), x, request)
+	default:
 		h.run(r.Context(), x, request)
 	}
 }
@@ -216,6 +228,7 @@ func (h *handler) run(ctx context.Context, x *exchange, request *runner.Request)
 			uses.used(key, result.Finished)
 		}
 	}
+	h.runs.add(x.route.flow, request, result)
 	x.failure = result.Err
 	switch {
 	case result.Answer != nil:
@@ -268,6 +281,7 @@ func (h *handler) request(x *exchange) *runner.Request {
 		Time:        x.started,
 		Credential:  x.credential,
 		Subject:     x.subject,
+		Trigger:     runner.TriggerWebhook,
 	}
 }
 

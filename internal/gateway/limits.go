@@ -94,6 +94,17 @@ const (
 	// farewellTimeout bounds the last reports and the leave of a gateway.
 	farewellTimeout = 5 * time.Second
 
+	// acceptTimeout bounds how long a caller waits until a run is durable.
+	acceptTimeout = 10 * time.Second
+	// lookUpTimeout bounds a question to the bus about a run or a stored value.
+	lookUpTimeout = 5 * time.Second
+	// maxPollWait bounds how long a caller may wait for the end of a run.
+	maxPollWait = 60 * time.Second
+	// runLogInterval is how often the records of synchronous runs are written,
+	// and maxRunLog how many are kept until then, of all flows together.
+	runLogInterval = time.Second
+	maxRunLog      = 16384
+
 	// maxRateKeys bounds the buckets of one flow's rate limit.
 	maxRateKeys = 4096
 
@@ -107,6 +118,10 @@ const (
 	retryStarting  = "2"
 	retryBusy      = "1"
 	retrySuspended = "60"
+	// retryNotDurable is for a bus that is away, or a full disk.
+	retryNotDurable = "5"
+	// retryPending is how soon a caller may ask about its run again.
+	retryPending = "1"
 	// retryUnavailable is short: a reference that is put right is served within
 	// seconds.
 	retryUnavailable = "10"

@@ -52,9 +52,12 @@ type metrics struct {
 	handshakes   prometheus.Counter
 	// refusedConnections are those of addresses that had too many.
 	refusedConnections prometheus.Counter
-	flows              prometheus.Gauge
-	refused            prometheus.Gauge
-	revision           prometheus.Gauge
+	// accepts are those of asynchronous runs.
+	accepts        *prometheus.CounterVec
+	droppedRecords prometheus.Counter
+	flows          prometheus.Gauge
+	refused        prometheus.Gauge
+	revision       prometheus.Gauge
 
 	// What nearly every run counts, looked up once.
 	runSucceeded, stepSucceeded prometheus.Counter
@@ -120,6 +123,12 @@ func newMetrics(version string, log *slog.Logger, inFlightBody, busConnected fun
 		refusedConnections: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "headgate_refused_connections_total", Help: "Connections that were closed because their address had too many.",
 		}),
+		accepts: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "headgate_accepts_total", Help: "Asynchronous runs by outcome: Accepted, or NotDurable for those that were not.",
+		}, []string{"outcome"}),
+		droppedRecords: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "headgate_run_records_dropped_total", Help: "Records of synchronous runs that were not kept because there were too many.",
+		}),
 		flows: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "headgate_flows", Help: "Flows known to this replica.",
 		}),
@@ -143,7 +152,7 @@ func newMetrics(version string, log *slog.Logger, inFlightBody, busConnected fun
 	build.Set(1)
 	m.registry.MustRegister(
 		m.requests, m.duration, m.inFlight, m.authFailures, m.stops, m.runs, m.steps, m.upstream, m.retries, m.panics, m.handshakes,
-		m.refusedConnections, m.flows, m.refused, m.revision, build,
+		m.refusedConnections, m.accepts, m.droppedRecords, m.flows, m.refused, m.revision, build,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "headgate_request_body_bytes", Help: "Bytes of request bodies in memory.",
 		}, inFlightBody),

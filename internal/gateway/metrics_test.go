@@ -32,6 +32,7 @@ func newTestHandler(t testing.TB, o runner.Options) (*handler, *table) {
 		newRunID: func() string { return "run" },
 		limits:   defaultLimits(),
 	}
+	h.runs = newRunLog(h.metrics.droppedRecords)
 	r := runner.New(o)
 	t.Cleanup(r.Close)
 	h.snapshot.Store(new(snapshot))

@@ -97,8 +97,8 @@ type Options struct {
 	// Clock is the time of requests and runs. Timeouts are always real.
 	// Default: the real one.
 	Clock clock.PassiveClock
-	// NewRunID makes the id of a run, which must not be guessable. Default:
-	// 128 random bits.
+	// NewRunID makes the part of a run's id that must not be guessable: 26
+	// lower-case letters and digits. Default: 130 random bits.
 	NewRunID func() string
 }
 

@@ -61,7 +61,7 @@ type flowStats struct {
 	key program.Key
 	uid string
 
-	succeeded, failed, active atomic.Int64
+	succeeded, failed, active, deadLettered atomic.Int64
 	// entered counts the requests of admitted callers that are under way.
 	entered atomic.Int64
 	// lastSuccess in nanoseconds since 1970; 0 if there was none.
@@ -83,6 +83,17 @@ func (s *flowStats) begin() {
 // end counts a run that has ended.
 func (s *flowStats) end(result *runner.Result) {
 	s.active.Add(-1)
+	s.count(result)
+}
+
+// leave counts an attempt that has ended, of a run that goes on.
+func (s *flowStats) leave() {
+	s.active.Add(-1)
+	s.dirty.Store(true)
+}
+
+// count counts what became of a run.
+func (s *flowStats) count(result *runner.Result) {
 	if result.Err == nil {
 		s.succeeded.Add(1)
 		storeMax(&s.lastSuccess, result.Finished.UnixNano())
@@ -114,6 +125,7 @@ func (s *flowStats) report() bus.FlowReport {
 	report.UID = s.uid
 	report.Succeeded += s.succeeded.Load()
 	report.Failed += s.failed.Load()
+	report.DeadLettered += s.deadLettered.Load()
 	report.Active = int(s.active.Load())
 	if ns := s.lastSuccess.Load(); ns != 0 {
 		report.LastSuccess = new(time.Unix(0, ns).UTC())
@@ -198,6 +210,21 @@ func (r *reporter) flow(key program.Key, uid string) *flowStats {
 		r.flows[key] = s
 	}
 	return s
+}
+
+// known returns the counters of a Flow, nil for one that is not served.
+func (r *reporter) known(key program.Key) *flowStats {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.flows[key]
+}
+
+// knownCredential returns what is known of a Credential's use, nil if no route
+// uses it.
+func (r *reporter) knownCredential(ref string) *credentialStats {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.credentials[ref]
 }
 
 // forgetFlow drops the counters of a deleted Flow and, with the next flush, its

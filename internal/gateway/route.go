@@ -13,6 +13,7 @@ import (
 	"k8s.io/utils/clock"
 
 	"github.com/headgate-io/headgate/internal/auth"
+	"github.com/headgate-io/headgate/internal/gateway/work"
 	"github.com/headgate-io/headgate/internal/program"
 	"github.com/headgate-io/headgate/internal/runner"
 )
@@ -45,8 +46,13 @@ type route struct {
 	credentials []credential
 	// bodyKeys are the fields of a body in which callers present keys.
 	bodyKeys []string
+	// cacheCredentials are those of which any may read what the flow has stored.
+	cacheCredentials []credential
 	// challenge is the WWW-Authenticate of a 401, or empty.
 	challenge string
+
+	// idPrefix is what the ids of its runs begin with.
+	idPrefix string
 
 	stats   *flowStats
 	series  *flowSeries
@@ -98,9 +104,25 @@ func (l *linker) link(p *program.Program) (r *route, err error) {
 	if err := l.linkWebhook(r, p); err != nil {
 		return nil, err
 	}
+	if r.cacheCredentials, err = l.credentials(p, p.CacheAPI); err != nil {
+		return nil, err
+	}
 	r.limiter = l.limiter(p)
 	l.attach(r)
 	return r, nil
+}
+
+// credentials links those that are named.
+func (l *linker) credentials(p *program.Program, refs []string) ([]credential, error) {
+	var out []credential
+	for _, ref := range refs {
+		verifier, err := auth.NewVerifier(p.Credentials[ref].Spec, p.Secrets, auth.WithPasswords(l.passwords, p.Key.String()))
+		if err != nil {
+			return nil, fmt.Errorf("credential %s: %w", ref, err)
+		}
+		out = append(out, credential{ref: ref, verifier: verifier})
+	}
+	return out, nil
 }
 
 // linkWebhook adds what decides about requests.
@@ -109,13 +131,12 @@ func (l *linker) linkWebhook(r *route, p *program.Program) error {
 		return nil
 	}
 	r.parameters = linkParameters(p)
+	var err error
+	if r.credentials, err = l.credentials(p, p.Webhook.Credentials); err != nil {
+		return err
+	}
 	for _, ref := range p.Webhook.Credentials {
 		spec := p.Credentials[ref].Spec
-		verifier, err := auth.NewVerifier(spec, p.Secrets, auth.WithPasswords(l.passwords, p.Key.String()))
-		if err != nil {
-			return fmt.Errorf("credential %s: %w", ref, err)
-		}
-		r.credentials = append(r.credentials, credential{ref: ref, verifier: verifier})
 		if in, name := spec.Carrier(); in == auth.InBody {
 			r.bodyKeys = append(r.bodyKeys, name)
 		}
@@ -124,7 +145,6 @@ func (l *linker) linkWebhook(r *route, p *program.Program) error {
 		}
 	}
 	if raw := p.Webhook.Schema; raw != nil {
-		var err error
 		if r.schema, err = program.CompileSchema(raw); err != nil {
 			return fmt.Errorf("webhook.schema: %w", err)
 		}
@@ -142,7 +162,7 @@ func (l *linker) placeholder(p *program.Program, reason string) *route {
 }
 
 func bareRoute(p *program.Program) *route {
-	r := &route{program: p}
+	r := &route{program: p, idPrefix: work.IDPrefix(p.Key)}
 	if p.Webhook == nil {
 		return r
 	}

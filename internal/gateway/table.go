@@ -33,6 +33,8 @@ type table struct {
 	unseen map[program.Key]struct{}
 	// changes since the last snapshot; nil removes a route.
 	changes map[routeKey]*route
+	// flows has the same for all flows, those at no path included.
+	flows map[program.Key]*route
 }
 
 // entry is what is known of one flow.
@@ -57,6 +59,7 @@ func newTable(l *linker, log *slog.Logger) *table {
 		waiting: make(map[program.Key]*entry),
 		refused: make(map[string]bus.Refusal),
 		changes: make(map[routeKey]*route),
+		flows:   make(map[program.Key]*route),
 	}
 }
 
@@ -195,6 +198,7 @@ func (e *entry) isPlaceholder() bool {
 func (t *table) serve(e *entry, r *route) {
 	old := e.serving
 	e.serving = r
+	t.flows[e.key] = r
 	for _, key := range r.keys {
 		t.owners[key] = e.key
 		t.changes[key] = r
@@ -219,6 +223,7 @@ func (t *table) freeAll(keys []routeKey, r *route) {
 func (t *table) vacate(e *entry) {
 	t.linker.release(e.serving)
 	e.serving = nil
+	t.flows[e.key] = nil
 }
 
 // free gives a path up, to the flow that has waited longest for it if there is
@@ -262,6 +267,7 @@ func (t *table) remove(key program.Key) {
 		t.linker.release(e.serving)
 		t.freeAll(e.serving.keys, nil)
 	}
+	t.flows[key] = nil
 	t.linker.reports.forgetFlow(key)
 	t.linker.metrics.forget(key)
 	delete(t.linker.limiters, key)
@@ -275,13 +281,18 @@ func (t *table) refuse(e *entry, message string) {
 }
 
 // commit returns the snapshot after everything that was applied: s itself if
-// nothing has changed.
-func (t *table) commit(s *snapshot) *snapshot {
-	if len(t.changes) == 0 {
+// nothing has changed. Every flow that has changed is told to serve, nil for one
+// that is gone.
+func (t *table) commit(s *snapshot, serve func(program.Key, *route)) *snapshot {
+	if len(t.changes) == 0 && len(t.flows) == 0 {
 		return s
 	}
-	next := s.with(t.changes)
+	next := s.with(t.changes, t.flows)
+	for key, r := range t.flows {
+		serve(key, r)
+	}
 	clear(t.changes)
+	clear(t.flows)
 	return next
 }
 

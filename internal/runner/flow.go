@@ -29,6 +29,8 @@ type Flow struct {
 	values   ref.Val
 	redactor *auth.Redactor
 	hidden   hiddenSecrets
+	// revision is computed when it is first asked for.
+	revision func() string
 }
 
 // Program returns the program that the flow was linked from. It must not be

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"sync"
 	"time"
 
 	"cel.dev/cel-go/common/types"
@@ -32,6 +33,10 @@ func (r *Runner) Link(p *program.Program) (*Flow, error) {
 		program:  p,
 		redactor: auth.NewRedactor(slices.Collect(maps.Values(p.Secrets))...),
 		hidden:   newHiddenSecrets(p),
+		revision: sync.OnceValue(func() string {
+			revision, _ := p.Revision() // a program that was read from JSON can be written as such
+			return revision
+		}),
 	}
 	if p.Unavailable != "" {
 		return f, nil

@@ -96,16 +96,21 @@ func causes(cause program.Cause, failure *Error) bool {
 	}
 }
 
-// backoff returns the wait after the n-th attempt: full jitter, so that those
-// who failed together do not come again together.
+// backoff returns the wait after the n-th attempt.
 func (s *step) backoff(n int, jitter func(time.Duration) time.Duration) time.Duration {
-	limit, longest := time.Duration(s.retry.Initial), time.Duration(s.retry.Max)
+	return Backoff(s.retry.Initial, s.retry.Max, s.retry.Factor, n, jitter)
+}
+
+// Backoff returns the wait after the n-th attempt, counted from 1: full jitter,
+// so that those who failed together do not come again together.
+func Backoff(initial, longest program.Duration, factor, n int, jitter func(time.Duration) time.Duration) time.Duration {
+	limit, most := time.Duration(initial), time.Duration(longest)
 	for range n - 1 {
-		if limit >= longest/time.Duration(s.retry.Factor) {
-			limit = longest
+		if limit >= most/time.Duration(factor) {
+			limit = most
 			break
 		}
-		limit *= time.Duration(s.retry.Factor)
+		limit *= time.Duration(factor)
 	}
 	return jitter(limit)
 }
@@ -123,8 +128,8 @@ func retryAfter(header http.Header, now time.Time) time.Duration {
 	return 0
 }
 
-// fullJitter returns a random wait up to limit.
-func fullJitter(limit time.Duration) time.Duration {
+// FullJitter returns a random wait, at most limit.
+func FullJitter(limit time.Duration) time.Duration {
 	return rand.N(limit + 1) //nolint:gosec // Nobody gains from guessing when a call is repeated.
 }
 

@@ -105,7 +105,7 @@ func New(opts Options) *Runner {
 		r.maxBody = DefaultMaxResponseBody
 	}
 	if r.jitter == nil {
-		r.jitter = fullJitter
+		r.jitter = FullJitter
 	}
 	if r.wait == nil {
 		r.wait = wait

@@ -61,6 +61,33 @@ func (s *StepState) UnmarshalBinary(data []byte) error {
 	return nil
 }
 
+// EncodeValue returns the stored form of a value in the value model of package
+// expr, from which DecodeValue makes the same value again.
+func EncodeValue(v any) ([]byte, error) {
+	modes, err := stateModes()
+	if err != nil {
+		return nil, err
+	}
+	data, err := modes.encode.Marshal(v)
+	if err != nil {
+		return nil, errors.New("stored value: it has no stored form")
+	}
+	return data, nil
+}
+
+// DecodeValue reads what EncodeValue wrote. The error shows nothing of it.
+func DecodeValue(data []byte) (any, error) {
+	modes, err := stateModes()
+	if err != nil {
+		return nil, err
+	}
+	var v any
+	if modes.decode.Unmarshal(data, &v) != nil {
+		return nil, errors.New("stored value: not readable")
+	}
+	return v, nil
+}
+
 // savedStep is the stored form of an exchange and its StepResult: CBOR (RFC
 // 8949), which tells ints from doubles and bytes from text.
 type savedStep struct {

@@ -1,0 +1,164 @@
+// Copyright The Headgate Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package gateway
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	. "github.com/onsi/gomega"
+
+	"github.com/headgate-io/headgate/internal/bus"
+	"github.com/headgate-io/headgate/internal/program"
+)
+
+// async makes a program answer before its run.
+func async(p *program.Program) {
+	p.Response.Mode = program.ModeAsync
+	durable(p)
+}
+
+// durable lets the runs of a program go on without their callers.
+func durable(p *program.Program) {
+	p.Retry = program.RunRetry{Attempts: 3, Initial: program.Duration(time.Millisecond), Max: program.Duration(time.Millisecond), Factor: 1}
+	p.Concurrency = program.Concurrency{Limit: 4}
+	p.History = program.History{Limit: 100, TTL: program.Duration(time.Hour), Payloads: program.PayloadsFailed}
+}
+
+// runOf reads the id of an accepted run.
+func runOf(g Gomega, got reply) string {
+	g.Expect(got.StatusCode).To(Equal(http.StatusAccepted), got.body)
+	var accepted struct {
+		RunID string `json:"runId"`
+	}
+	g.Expect(json.Unmarshal([]byte(got.body), &accepted)).To(Succeed())
+	g.Expect(got.Header.Get("Location")).To(Equal("/runs/" + accepted.RunID))
+	g.Expect(got.Header.Get("Headgate-Run-Id")).To(Equal(accepted.RunID))
+	return accepted.RunID
+}
+
+func TestAsynchronousRun(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	gw := startGateway(t)
+	ctl := connectController(t, gw)
+	store := petstore(t)
+	g.Expect(ctl.put(petProgram("orders", store.URL, async), gw)).To(Equal(bus.AckServed))
+
+	id := runOf(g, gw.send("POST", "/hook/pets/orders", gromit, asPartner()...))
+	got := gw.send("GET", "/runs/"+id, "", append(basic("partner", partnerPassword), "Prefer", "wait=30")...)
+	g.Expect(got.StatusCode).To(Equal(http.StatusOK), got.body)
+	g.Expect(got.body).To(MatchJSON(`{"id": "` + id + `", "flow": "orders", "state": "Succeeded", "attempts": 1, "result": {"id": 1}}`))
+
+	// Only who has started a run may ask about it, and nobody learns of others.
+	g.Expect(gw.send("GET", "/runs/"+id, "").StatusCode).To(Equal(http.StatusUnauthorized))
+	other := gw.send("GET", "/runs/"+id, "", "Authorization", "Bearer "+partnerToken)
+	g.Expect(other.StatusCode).To(Equal(http.StatusNotFound))
+	unknown := gw.send("GET", "/runs/"+id[:6]+"aaaaaaaaaaaaaaaaaaaaaaaaaa", "", basic("partner", partnerPassword)...)
+	g.Expect(unknown.StatusCode).To(Equal(http.StatusNotFound))
+	g.Expect(other.body).To(Equal(unknown.body))
+	for _, path := range []string{"/runs/", "/runs/x", "/runs/" + id + "/x", "/runs/" + id[:31] + "A"} {
+		g.Expect(gw.send("GET", path, "", basic("partner", partnerPassword)...).StatusCode).To(Equal(http.StatusNotFound), path)
+	}
+	post := gw.send("POST", "/runs/"+id, gromit, asPartner()...)
+	g.Expect(post.StatusCode).To(Equal(http.StatusMethodNotAllowed))
+	g.Expect(post.Header.Get("Allow")).To(Equal("GET, HEAD"))
+	head := gw.send("HEAD", "/runs/"+id, "", basic("partner", partnerPassword)...)
+	g.Expect(head.StatusCode).To(Equal(http.StatusOK))
+
+	g.Eventually(func(g Gomega) {
+		report, err := ctl.Reports().GetFlow(t.Context(), program.Key{Namespace: "pets", Name: "orders"}, "gateway-0")
+		g.Expect(err).NotTo(HaveOccurred())
+		g.Expect(report.Succeeded).To(Equal(int64(1)))
+		g.Expect(report.Active).To(BeZero())
+	}).WithTimeout(patience).Should(Succeed())
+}
+
+func TestFailedAsynchronousRunSaysWhy(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	gw := startGateway(t)
+	ctl := connectController(t, gw)
+	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) }))
+	t.Cleanup(upstream.Close)
+	g.Expect(ctl.put(petProgram("orders", upstream.URL, async), gw)).To(Equal(bus.AckServed))
+	id := runOf(g, gw.send("POST", "/hook/pets/orders", gromit, asPartner()...))
+	got := gw.send("GET", "/runs/"+id, "", append(basic("partner", partnerPassword), "Prefer", "wait=30")...)
+	g.Expect(got.body).To(MatchJSON(`{"id": "` + id + `", "flow": "orders", "state": "DeadLettered", "attempts": 3,
+		"error": {"class": "Upstream5xx", "step": "createPet", "message": "upstream answered 502"}}`))
+	g.Eventually(func(g Gomega) {
+		report, err := ctl.Reports().GetFlow(t.Context(), program.Key{Namespace: "pets", Name: "orders"}, "gateway-0")
+		g.Expect(err).NotTo(HaveOccurred())
+		g.Expect(report.DeadLettered).To(Equal(int64(1)))
+		g.Expect(report.LastFailure.RunID).To(Equal(id))
+	}).WithTimeout(patience).Should(Succeed())
+	g.Expect(gw.logs.String()).NotTo(ContainSubstring("canary"))
+}
+
+// A caller of a synchronous flow may prefer not to wait.
+func TestRespondAsync(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	gw := startGateway(t)
+	ctl := connectController(t, gw)
+	g.Expect(ctl.put(echoProgram("echo", "hello", durable), gw)).To(Equal(bus.AckServed))
+	got := gw.send("POST", "/hook/pets/echo", `{"a": 1}`, "Content-Type", jsonType, "Prefer", "respond-async")
+	id := runOf(g, got)
+	g.Expect(got.Header.Get("Preference-Applied")).To(Equal("respond-async"))
+	g.Expect(gw.send("GET", "/runs/"+id, "", "Prefer", "wait=30").body).To(ContainSubstring(`"says":"hello"`))
+	g.Expect(gw.send("POST", "/hook/pets/echo", `{"a": 1}`, "Content-Type", jsonType).StatusCode).To(Equal(http.StatusOK))
+}
+
+// What was accepted is run by the process that comes after.
+func TestAcceptedRunsOutliveTheGateway(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	dir := t.TempDir()
+	var calls atomic.Int32
+	hold := make(chan struct{})
+	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if calls.Add(1) == 1 {
+			select {
+			case <-hold:
+			case <-r.Context().Done():
+			}
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write([]byte(`{"id": 7}`))
+	}))
+	t.Cleanup(upstream.Close)
+	gw := startGateway(t, func(o *Options) { o.StoreDir, o.DrainTimeout = dir, time.Millisecond })
+	ctl := connectController(t, gw)
+	g.Expect(ctl.put(petProgram("orders", upstream.URL, async), gw)).To(Equal(bus.AckServed))
+	id := runOf(g, gw.send("POST", "/hook/pets/orders", gromit, asPartner()...))
+	eventually(t, func() bool { return calls.Load() == 1 })
+	gw.stop()
+	close(hold)
+
+	again := startGateway(t, func(o *Options) { o.StoreDir = dir })
+	eventually(t, func() bool { return again.get("/readyz").StatusCode == http.StatusOK })
+	g.Eventually(func() string {
+		return again.send("GET", "/runs/"+id, "", append(basic("partner", partnerPassword), "Prefer", "wait=10")...).body
+	}, patience).Should(MatchJSON(`{"id": "` + id + `", "flow": "orders", "state": "Succeeded", "attempts": 1, "result": {"id": 7}}`))
+}
+
+// Nothing is accepted that is not durable.
+func TestNoBusNoAccept(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	first := startGateway(t)
+	ctl := connectController(t, first)
+	second := startGateway(t, func(o *Options) { o.Replica, o.BusURL = "gateway-1", "tls://"+first.BusAddr() })
+	g.Expect(ctl.put(echoProgram("orders", "hello", async), second)).To(Equal(bus.AckServed))
+	runOf(g, second.send("POST", "/hook/pets/orders", `{"a": 1}`, "Content-Type", jsonType))
+	first.stop()
+	got := second.send("POST", "/hook/pets/orders", `{"a": 1}`, "Content-Type", jsonType)
+	g.Expect(got.StatusCode).To(Equal(http.StatusServiceUnavailable))
+	g.Expect(got.Header.Get("Retry-After")).NotTo(BeEmpty())
+	g.Expect(got.problem(t).Type).To(HaveSuffix("not-durable"))
+}

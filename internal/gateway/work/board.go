@@ -1,0 +1,560 @@
+// Copyright The Headgate Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package work
+
+import (
+	"container/heap"
+	"container/list"
+	"sync"
+	"time"
+
+	"github.com/headgate-io/headgate/internal/program"
+)
+
+// board has the pending runs of the partitions that this replica owns, and
+// decides which one is begun next. What it holds of a run is small: the run
+// itself stays on the bus until its turn comes.
+//
+// It is fair twice: namespaces take turns, and the flows of a namespace do, so
+// that neither a long queue nor a slow upstream keeps others waiting.
+type board struct {
+	// slots is how many runs may be under way at one time.
+	slots int
+
+	mu    sync.Mutex
+	busy  int
+	flows map[program.Key]*flowQueue
+	// ready are the namespaces that have a run to begin, whose turn is next first.
+	ready      list.List
+	namespaces map[string]*namespace
+	// due are the flows that have runs which wait for a time.
+	due dueHeap
+}
+
+// namespace is one of those that share the slots.
+type namespace struct {
+	name    string
+	running int
+	// ready are its flows that have a run to begin, whose turn is next first.
+	ready list.List
+	turn  *list.Element
+}
+
+// pending is one run that has not been settled.
+type pending struct {
+	id string
+	// seq is where the run is stored.
+	seq uint64
+	// order among the runs of its key: the order in which they were accepted.
+	order uint64
+	// due is when it may begin, in nanoseconds since 1970; 0: at once.
+	due int64
+	// key is 0 for a run that does not wait for others.
+	key uint64
+	// uncertain is true for a run that may have been begun, and even have ended,
+	// under another owner.
+	uncertain bool
+	// canceled is true for a run that is to end without more ado.
+	canceled bool
+
+	state pendingState
+}
+
+type pendingState uint8
+
+const (
+	// stateWaiting: it is in its flow's queue.
+	stateWaiting pendingState = iota
+	// stateRunning: it has a slot.
+	stateRunning
+	// stateEnded: it is settled, and what the bus tells of it is late.
+	stateEnded
+)
+
+// flowQueue has the pending runs of one flow.
+type flowQueue struct {
+	key program.Key
+	ns  *namespace
+	// limit of runs at one time; 0 while the flow must not run.
+	limit int
+	// ready may begin, the first accepted first; waiting have their time before
+	// them. A run with a key is in one of them only while it is the first of its
+	// key.
+	ready   orderHeap
+	waiting dueRuns
+	// keys has what shares a key.
+	keys map[uint64]*keyQueue
+	// known has every run of the flow by its id.
+	known map[string]*pending
+	// running are those that are under way.
+	running map[*pending]*ticket
+	// followed is the sequence up to which the bus has told of runs.
+	followed uint64
+	turn     *list.Element
+	// index in board.due; -1 if it is not there.
+	index int
+	// loading: runs are still being found, none is begun.
+	loading bool
+	// settled is true when runs have ended since the last sweep.
+	settled bool
+}
+
+// keyQueue has the runs of one key, of which one is under way at a time.
+type keyQueue struct {
+	runs   orderHeap
+	active bool
+}
+
+// ticket is the right to run one run.
+type ticket struct {
+	*pending
+	flow *flowQueue
+	// cancel ends the run; guarded by board.mu.
+	cancel func()
+}
+
+func newBoard(slots int) *board {
+	return &board{slots: slots, flows: make(map[program.Key]*flowQueue), namespaces: make(map[string]*namespace)}
+}
+
+// queue returns the queue of a flow, made if it is missing.
+func (b *board) queue(key program.Key) *flowQueue {
+	q := b.flows[key]
+	if q != nil {
+		return q
+	}
+	ns := b.namespaces[key.Namespace]
+	if ns == nil {
+		ns = &namespace{name: key.Namespace}
+		b.namespaces[key.Namespace] = ns
+	}
+	q = &flowQueue{
+		key: key, ns: ns, keys: make(map[uint64]*keyQueue), index: -1,
+		known: make(map[string]*pending), running: make(map[*pending]*ticket),
+	}
+	b.flows[key] = q
+	return q
+}
+
+// load holds a flow's runs back until release: whoever takes a partition over
+// finds its runs in the order in which they were last written.
+func (b *board) load(key program.Key) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.queue(key).loading = true
+}
+
+// release lets the runs begin that were found.
+func (b *board) release(key program.Key, now time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	q := b.flows[key]
+	if q == nil || !q.loading {
+		return
+	}
+	q.loading = false
+	for _, k := range q.keys {
+		q.expose(k, now)
+	}
+	b.settle(q)
+}
+
+// limit sets how many runs of a flow may be under way; 0 holds them back.
+func (b *board) limit(key program.Key, limit int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	q := b.queue(key)
+	q.limit = limit
+	b.settle(q)
+}
+
+// add takes what the bus tells of a run: it is stored at a sequence. The bus
+// tells it too when it was this replica that has stored the run again.
+func (b *board) add(key program.Key, p pending, now time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	q := b.queue(key)
+	q.followed = max(q.followed, p.seq)
+	old := q.known[p.id]
+	switch {
+	case old == nil:
+		q.known[p.id] = &p
+		q.push(&p, now)
+		b.settle(q)
+	case old.state == stateEnded:
+		if p.seq >= old.seq {
+			delete(q.known, p.id)
+		}
+	case old.state == stateWaiting:
+		old.seq = max(old.seq, p.seq)
+	}
+}
+
+// push puts a run where it belongs.
+func (q *flowQueue) push(p *pending, now time.Time) {
+	if p.key == 0 {
+		q.place(p, now)
+		return
+	}
+	k := q.keys[p.key]
+	if k == nil {
+		k = &keyQueue{}
+		q.keys[p.key] = k
+	}
+	first := len(k.runs) == 0
+	heap.Push(&k.runs, p)
+	if first && !q.loading {
+		q.expose(k, now)
+	}
+}
+
+// expose lets the first run of a key be seen, if none of the key is under way.
+func (q *flowQueue) expose(k *keyQueue, now time.Time) {
+	if !k.active && len(k.runs) > 0 {
+		q.place(k.runs[0], now)
+	}
+}
+
+func (q *flowQueue) place(p *pending, now time.Time) {
+	if p.due > now.UnixNano() {
+		heap.Push(&q.waiting, p)
+		return
+	}
+	heap.Push(&q.ready, p)
+}
+
+// settle brings the turns up to what has changed in a flow's queue.
+func (b *board) settle(q *flowQueue) {
+	startable := !q.loading && len(q.ready) > 0 && len(q.running) < q.limit
+	switch {
+	case startable && q.turn == nil:
+		q.turn = q.ns.ready.PushBack(q)
+	case !startable && q.turn != nil:
+		q.ns.ready.Remove(q.turn)
+		q.turn = nil
+	}
+	switch waits := q.ns.ready.Len() > 0; {
+	case waits && q.ns.turn == nil:
+		q.ns.turn = b.ready.PushBack(q.ns)
+	case !waits && q.ns.turn != nil:
+		b.ready.Remove(q.ns.turn)
+		q.ns.turn = nil
+	}
+	switch {
+	case len(q.waiting) == 0 && q.index >= 0:
+		heap.Remove(&b.due, q.index)
+	case len(q.waiting) > 0 && q.index < 0:
+		heap.Push(&b.due, q)
+	case q.index >= 0:
+		heap.Fix(&b.due, q.index)
+	}
+}
+
+// next returns the run whose turn it is, or nil. Its slot is taken until done.
+func (b *board) next(now time.Time) *ticket {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.wake(now)
+	if b.busy >= b.slots {
+		return nil
+	}
+	ns := b.pick()
+	if ns == nil {
+		return nil
+	}
+	b.ready.MoveToBack(ns.turn)
+	turn := ns.ready.Front()
+	q, ok := turn.Value.(*flowQueue)
+	if !ok {
+		return nil
+	}
+	ns.ready.MoveToBack(turn)
+	p, ok := heap.Pop(&q.ready).(*pending)
+	if !ok {
+		return nil
+	}
+	if k := q.keys[p.key]; p.key != 0 && k != nil {
+		heap.Pop(&k.runs)
+		k.active = true
+	}
+	t := &ticket{flow: q, pending: p}
+	p.state = stateRunning
+	q.running[p] = t
+	ns.running++
+	b.busy++
+	b.settle(q)
+	return t
+}
+
+// pick returns the namespace whose turn it is. One that has half of the slots
+// lets others go first, so that a namespace full of slow upstreams cannot take
+// them all while anybody else has something to run.
+func (b *board) pick() *namespace {
+	var over *namespace
+	for e := b.ready.Front(); e != nil; e = e.Next() {
+		ns, ok := e.Value.(*namespace)
+		switch {
+		case !ok:
+		case ns.running < b.share():
+			return ns
+		case over == nil:
+			over = ns
+		}
+	}
+	// The last slots are for who is not here yet: a namespace above its share
+	// takes three quarters at most.
+	if over != nil && over.running < max(1, b.slots-b.slots/4) {
+		return over
+	}
+	return nil
+}
+
+// share is what a namespace has before others go first.
+func (b *board) share() int { return max(1, b.slots/2) }
+
+// wake moves runs whose time has come.
+func (b *board) wake(now time.Time) {
+	for len(b.due) > 0 {
+		q := b.due[0]
+		if len(q.waiting) == 0 || q.waiting[0].due > now.UnixNano() {
+			return
+		}
+		if p, ok := heap.Pop(&q.waiting).(*pending); ok {
+			heap.Push(&q.ready, p)
+		}
+		b.settle(q)
+	}
+}
+
+// nextDue returns when the next run that waits for a time may begin.
+func (b *board) nextDue() (at time.Time, any bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.due) == 0 {
+		return time.Time{}, false
+	}
+	return time.Unix(0, b.due[0].waiting[0].due), true
+}
+
+// done gives the slot of a run back that has been settled.
+func (b *board) done(t *ticket, now time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.leave(t)
+	t.state = stateEnded
+	if t.seq <= t.flow.followed {
+		delete(t.flow.known, t.id)
+	}
+	b.unblock(t, now)
+}
+
+// again gives the slot of a run back that is to be run once more: it is stored
+// at seq now, and due at a time.
+func (b *board) again(t *ticket, seq uint64, due, now time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.leave(t)
+	q := t.flow
+	if b.flows[q.key] != q {
+		return
+	}
+	t.seq, t.due, t.state, t.uncertain = seq, due.UnixNano(), stateWaiting, false
+	if k := q.keys[t.key]; t.key != 0 && k != nil {
+		heap.Push(&k.runs, t.pending)
+	} else {
+		q.place(t.pending, now)
+	}
+	b.unblock(t, now)
+}
+
+// moved records that a run which is under way is stored elsewhere now.
+func (b *board) moved(t *ticket, seq uint64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	t.seq = seq
+	t.flow.settled = true
+}
+
+// isCanceled tells whether a run is to end.
+func (b *board) isCanceled(t *ticket) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return t.canceled
+}
+
+// onCancel sets what ends a run that is under way.
+func (b *board) onCancel(t *ticket, cancel func()) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	t.cancel = cancel
+}
+
+// leave gives a slot back.
+func (b *board) leave(t *ticket) {
+	delete(t.flow.running, t.pending)
+	t.flow.ns.running--
+	t.flow.settled = true // at least the former copy is not needed any more
+	b.busy--
+}
+
+// unblock lets the next run of a key be seen.
+func (b *board) unblock(t *ticket, now time.Time) {
+	q := t.flow
+	if k := q.keys[t.key]; t.key != 0 && k != nil {
+		k.active = false
+		if len(k.runs) == 0 {
+			delete(q.keys, t.key)
+		} else {
+			q.expose(k, now)
+		}
+	}
+	b.settle(q)
+}
+
+// drop forgets everything about a flow that is not under way. It is another
+// owner's, or it does not exist any more.
+func (b *board) drop(key program.Key) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	q := b.flows[key]
+	if q == nil {
+		return
+	}
+	q.ready, q.waiting, q.keys, q.known, q.limit = nil, nil, nil, nil, 0
+	for _, t := range q.running {
+		if t.cancel != nil {
+			t.cancel()
+		}
+	}
+	b.settle(q)
+	delete(b.flows, key)
+}
+
+// state tells whether a run is pending, and whether it is under way.
+func (b *board) state(key program.Key, id string) (known, running bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	p := b.find(key, id)
+	return p != nil, p != nil && p.state == stateRunning
+}
+
+// ticks returns the pending runs of a flow that its schedule has started.
+func (b *board) ticks(key program.Key) (ids []string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	q := b.flows[key]
+	if q == nil {
+		return nil
+	}
+	for id, p := range q.known {
+		if isTick(id) && p.state != stateEnded {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+func (b *board) find(key program.Key, id string) *pending {
+	q := b.flows[key]
+	if q == nil {
+		return nil
+	}
+	if p := q.known[id]; p != nil && p.state != stateEnded {
+		return p
+	}
+	return nil
+}
+
+// cancel makes a run end: one that is under way is interrupted, one that waits
+// is begun in order to be ended. Both find that they are canceled.
+func (b *board) cancel(key program.Key, id string, now time.Time) (known, running bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	p := b.find(key, id)
+	if p == nil {
+		return false, false
+	}
+	p.canceled = true
+	q := b.flows[key]
+	if t := q.running[p]; t != nil {
+		if t.cancel != nil {
+			t.cancel()
+		}
+		return true, true
+	}
+	// Its time has come, if it waits for one.
+	for i, waiting := range q.waiting {
+		if waiting == p {
+			heap.Remove(&q.waiting, i)
+			p.due = 0
+			q.place(p, now)
+			b.settle(q)
+			break
+		}
+	}
+	return true, false
+}
+
+// unswept returns the flows of which runs have been settled since the last floor.
+func (b *board) unswept() (keys []program.Key) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for key, q := range b.flows {
+		if q.settled {
+			keys = append(keys, key)
+		}
+	}
+	return keys
+}
+
+// floor returns the sequence below which nothing of a flow is pending. It is
+// never above what the bus has told of: what comes after that may be anything.
+func (b *board) floor(key program.Key) uint64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	q := b.flows[key]
+	if q == nil {
+		return 0
+	}
+	q.settled = false
+	floor := q.followed + 1
+	for _, p := range q.known {
+		if p.state != stateEnded {
+			floor = min(floor, p.seq)
+		}
+	}
+	return floor
+}
+
+// sweepAgain makes a flow unswept once more.
+func (b *board) sweepAgain(key program.Key) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if q := b.flows[key]; q != nil {
+		q.settled = true
+	}
+}
+
+// underWay returns how many slots are taken.
+func (b *board) underWay() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.busy
+}
+
+// counts returns how many runs of a flow are under way, and how many wait.
+func (b *board) counts(key program.Key) (running, queued int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	q := b.flows[key]
+	if q == nil {
+		return 0, 0
+	}
+	for _, p := range q.known {
+		if p.state == stateWaiting {
+			queued++
+		}
+	}
+	return len(q.running), queued
+}

@@ -1,0 +1,73 @@
+// Copyright The Headgate Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package work
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base32"
+	"encoding/binary"
+	"strings"
+	"time"
+
+	"github.com/headgate-io/headgate/internal/program"
+)
+
+// The id of a run is a prefix that leads to its flow, and a part that cannot be
+// guessed: 130 random bits, or for runs that must not be started twice a mark and
+// a hash of what started them. The marks are no letters of base32.
+const (
+	idPrefixLength = 6
+	idLength       = idPrefixLength + 26
+
+	markTick  = '0'
+	markEvent = '1'
+)
+
+var lowerBase32 = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
+
+// IDPrefix is what the ids of a flow's runs begin with. Few flows share one.
+func IDPrefix(flow program.Key) string {
+	sum := sha256.Sum256([]byte(flow.String()))
+	return lowerBase32.EncodeToString(sum[:5])[:idPrefixLength]
+}
+
+// NewID returns a new id for a run of the flow whose prefix that is.
+func NewID(prefix string) string { return prefix + strings.ToLower(rand.Text()) }
+
+// ParseID returns the prefix of an id, and whether it is one.
+func ParseID(id string) (prefix string, ok bool) {
+	if len(id) != idLength {
+		return "", false
+	}
+	for _, c := range []byte(id) {
+		if (c < 'a' || c > 'z') && (c < '0' || c > '7') {
+			return "", false
+		}
+	}
+	return id[:idPrefixLength], true
+}
+
+// tickID names the run of a tick: whoever fires it, it is the same run.
+func tickID(flow program.Key, uid string, tick time.Time) string {
+	return derivedID(flow, markTick, uid, string(binary.BigEndian.AppendUint64(nil, uint64(tick.Unix())))) //nolint:gosec // Only told apart.
+}
+
+// eventID names the run that an event starts: however often it is emitted, it is
+// the same run.
+func eventID(flow program.Key, uid, event string) string {
+	return derivedID(flow, markEvent, uid, event)
+}
+
+func derivedID(flow program.Key, mark byte, uid, of string) string {
+	h := sha256.New()
+	h.Write(binary.BigEndian.AppendUint32(nil, uint32(len(uid)))) //nolint:gosec // A UID is short.
+	h.Write([]byte(uid))
+	h.Write([]byte(of))
+	hash := lowerBase32.EncodeToString(h.Sum(nil))
+	return IDPrefix(flow) + string(mark) + hash[:idLength-idPrefixLength-1]
+}
+
+// isTick tells whether a schedule has started the run.
+func isTick(id string) bool { return len(id) == idLength && id[idPrefixLength] == markTick }

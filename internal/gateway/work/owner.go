@@ -1,0 +1,191 @@
+// Copyright The Headgate Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package work
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/headgate-io/headgate/internal/bus"
+	"github.com/headgate-io/headgate/internal/program"
+)
+
+// acquireInterval is how often partitions are tried that nobody seems to hold.
+const acquireInterval = 2 * time.Second
+
+// partition is one that this replica owns. What runs in it ends with ctx, which
+// ends before the lease can be another's.
+type partition struct {
+	ctx context.Context //nolint:containedctx // The lifetime of the lease is what this is about.
+	// runs that are under way; none is begun once ctx is done.
+	runs sync.WaitGroup
+
+	mu    sync.Mutex
+	ended bool
+	// flows that the bus has told of; their runs may begin once synced.
+	flows  map[program.Key]bool
+	synced bool
+}
+
+// begin counts a run in, unless the partition is being left.
+func (p *partition) begin() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.ended {
+		return false
+	}
+	p.runs.Add(1)
+	return true
+}
+
+// isSynced tells whether everything in the partition is known.
+func (p *partition) isSynced() bool {
+	if p == nil {
+		return false
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.synced && !p.ended
+}
+
+func (w *Worker) partition(number int) *partition {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.partitions[number]
+}
+
+// own takes every partition that nobody holds, or that a former process of this
+// replica held, and works on it, until ctx is done. It returns an error only when
+// the client is closed.
+func (w *Worker) own(ctx context.Context) error {
+	holders := make(chan map[int]string, 1)
+	group, working := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		return w.client.Leases().Watch(working, func(held map[int]string) {
+			select { // the newest counts
+			case <-holders:
+			default:
+			}
+			holders <- held
+		})
+	})
+	group.Go(func() error {
+		ticker := time.NewTicker(acquireInterval)
+		defer ticker.Stop()
+		var held map[int]string
+		for {
+			select {
+			case <-working.Done():
+				return nil
+			case held = <-holders:
+			case <-ticker.C:
+			}
+			if held == nil {
+				continue
+			}
+			for number := range bus.Partitions {
+				if holder := held[number]; w.partition(number) == nil && (holder == "" || holder == w.o.Replica) {
+					group.Go(func() error { w.take(working, number); return nil })
+				}
+			}
+		}
+	})
+	return group.Wait()
+}
+
+// take works on a partition while this replica holds its lease.
+func (w *Worker) take(ctx context.Context, number int) {
+	p := &partition{flows: make(map[program.Key]bool)}
+	w.mu.Lock()
+	if w.partitions[number] != nil {
+		w.mu.Unlock()
+		return
+	}
+	w.partitions[number] = p
+	w.mu.Unlock()
+	defer func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		delete(w.partitions, number)
+	}()
+	leases := w.client.Leases()
+	lease, err := leases.Acquire(ctx, number, w.o.Replica)
+	if err != nil {
+		if !errors.Is(err, bus.ErrHeld) && ctx.Err() == nil {
+			w.log.Debug("A partition cannot be taken, it is tried again", "partition", number, "error", err)
+		}
+		return
+	}
+	w.log.Debug("A partition was taken", "partition", number)
+	err = leases.Hold(ctx, lease, func(ctx context.Context) error { return w.workOn(ctx, p, number) })
+	if err != nil && ctx.Err() == nil {
+		w.log.Warn("A partition was lost, its runs go on under its next owner", "partition", number, "error", err)
+	}
+}
+
+// workOn follows a partition until ctx is done and nothing of it is under way.
+func (w *Worker) workOn(ctx context.Context, p *partition, number int) error {
+	group, failed := errgroup.WithContext(ctx)
+	p.mu.Lock()
+	p.ctx = failed
+	p.mu.Unlock()
+	group.Go(func() error {
+		return w.queue.Follow(failed, number, func(h bus.Head) { w.told(p, h) })
+	})
+	group.Go(func() error { return w.client.OwnerServe(failed, number, w.asked) })
+	err := group.Wait()
+	p.mu.Lock()
+	p.ended = true
+	flows := p.flows
+	p.mu.Unlock()
+	p.runs.Wait()
+	for key := range flows {
+		w.board.drop(key)
+		w.limit(key)
+	}
+	return err
+}
+
+// told takes what the bus tells of a partition.
+func (w *Worker) told(p *partition, h bus.Head) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := w.clock.Now()
+	switch {
+	case h.Reset:
+		for key := range p.flows {
+			w.board.drop(key)
+			w.limit(key)
+		}
+		clear(p.flows)
+		p.synced = false
+	case h.Synced:
+		p.synced = true
+		for key := range p.flows {
+			w.board.release(key, now)
+		}
+	case h.Step:
+		return // it is read with its run
+	default:
+		if !p.flows[h.Flow] {
+			p.flows[h.Flow] = true
+			if !p.synced {
+				w.board.load(h.Flow)
+			}
+		}
+		entry := pending{
+			id: h.ID, seq: h.Seq, order: h.Order, key: orderKey(h.OrderKey),
+			uncertain: h.Uncertain || h.Starts > 0 || !p.synced,
+		}
+		if !h.Due.IsZero() {
+			entry.due = h.Due.UnixNano()
+		}
+		w.board.add(h.Flow, entry, now)
+	}
+	w.signal()
+}

@@ -1,0 +1,282 @@
+// Copyright The Headgate Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package work
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/headgate-io/headgate/internal/bus"
+	"github.com/headgate-io/headgate/internal/program"
+	"github.com/headgate-io/headgate/internal/runner"
+)
+
+const (
+	// maxStarts is how often a run is begun that never comes to an end because
+	// the process does before.
+	maxStarts = 5
+	// storeRetry is the wait before the outcome of a run is stored again, or a
+	// run that could not be read is read again.
+	storeRetry = time.Second
+	// cancelTimeout bounds how long the end of a canceled run is tried to be
+	// stored. If it is not, the run goes on under the next owner.
+	cancelTimeout = 5 * time.Second
+)
+
+// attempt is one attempt of one run.
+type attempt struct {
+	w     *Worker
+	t     *ticket
+	entry bus.Entry
+	flow  *runner.Flow
+	// request is nil until it was read.
+	request *runner.Request
+	// began is true once the observer knows of the attempt.
+	began bool
+	// steps are the checkpoints of the run, those of this attempt included.
+	steps []bus.StepRecord
+}
+
+// perform runs a run that was begun, and settles what came of it. ctx ends with
+// the lease of its partition: then the run is left to the next owner.
+func (w *Worker) perform(ctx context.Context, t *ticket) {
+	a := &attempt{w: w, t: t}
+	ready, err := a.read(ctx)
+	switch {
+	case ready && w.board.isCanceled(t):
+		a.canceled(ctx)
+	case err != nil:
+		w.log.Warn("A queued run cannot be read, it is tried again", "flow", t.flow.key.String(), "run", t.id, "error", err)
+		w.later(ctx, t)
+	case ready:
+		a.run(ctx)
+	default:
+		w.board.done(t, w.clock.Now())
+	}
+}
+
+// later leaves a run where it is for a while.
+func (w *Worker) later(ctx context.Context, t *ticket) {
+	now := w.clock.Now()
+	if ctx.Err() != nil {
+		w.board.done(t, now)
+		return
+	}
+	w.board.again(t, t.seq, now.Add(storeRetry), now)
+}
+
+// read reads what the attempt needs. It is not ready when there is nothing to
+// run: the run was settled under another owner, or is given up.
+func (a *attempt) read(ctx context.Context) (ready bool, err error) {
+	w, t := a.w, a.t
+	a.entry, err = w.queue.GetSeq(ctx, t.seq)
+	if errors.Is(err, bus.ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	if t.uncertain {
+		ended, err := a.ended(ctx)
+		if ended || err != nil {
+			return false, err
+		}
+	}
+	if a.flow = w.flow(t.flow.key); a.flow == nil {
+		return false, errors.New("its flow is not served at this moment")
+	}
+	if !t.uncertain && a.entry.Attempt == 1 {
+		return true, nil
+	}
+	if a.steps, err = w.queue.Steps(ctx, a.entry.Run); err != nil {
+		return false, err
+	}
+	return a.countStart(ctx)
+}
+
+// ended tells whether the run has a record or a dead letter.
+func (a *attempt) ended(ctx context.Context) (bool, error) {
+	_, err := a.w.client.Runs().Get(ctx, a.entry.Run)
+	if errors.Is(err, bus.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// countStart stores that a run is begun which another process may have begun
+// before: a run that ends its process each time is given up.
+func (a *attempt) countStart(ctx context.Context) (ready bool, err error) {
+	if !a.t.uncertain {
+		return true, nil
+	}
+	if a.entry.Starts >= maxStarts {
+		failure := &runner.Error{Class: program.ClassExpression, Message: fmt.Sprintf("the gateway stopped %d times while the run was under way", maxStarts)}
+		result := a.lost(failure)
+		a.w.o.Observer.Ended(a.entry.Flow, result, false, bus.StateDeadLettered)
+		a.bury(ctx, result)
+		return false, nil
+	}
+	a.entry.Starts++
+	seq, err := a.w.queue.Put(ctx, a.entry, a.steps)
+	if err != nil {
+		return false, err
+	}
+	a.w.board.moved(a.t, seq)
+	return true, nil
+}
+
+// lost is the result of a run that failed outside of the runner.
+func (a *attempt) lost(failure *runner.Error) *runner.Result {
+	now := a.w.clock.Now()
+	return &runner.Result{RunID: a.entry.ID, Started: now, Finished: now, Err: failure}
+}
+
+// run makes the attempt.
+func (a *attempt) run(ctx context.Context) {
+	request, err := DecodeRequest(a.entry.Data)
+	if err != nil {
+		a.settle(ctx, a.lost(&runner.Error{Class: program.ClassValidation, Message: "the request cannot be read any more"}))
+		return
+	}
+	request.RunID, request.Attempt, request.Trigger = a.entry.ID, a.entry.Attempt, a.entry.Trigger
+	a.request = request
+	options := runner.DurableOptions{Checkpoint: a.checkpoint}
+	for _, s := range a.steps {
+		var state runner.StepState
+		if err := state.UnmarshalBinary(s.Data); err != nil {
+			// A step that may have finished is not begun on a guess.
+			a.settle(ctx, a.lost(&runner.Error{Class: program.ClassExpression, Message: "the progress of the run cannot be read any more"}))
+			return
+		}
+		options.Resume = append(options.Resume, state)
+	}
+	a.began = true
+	a.w.o.Observer.Began(a.entry.Flow)
+	a.settle(ctx, a.flow.RunDurable(ctx, request, options))
+}
+
+// checkpoint stores what a finished step left behind.
+func (a *attempt) checkpoint(ctx context.Context, n int, s runner.StepState) error {
+	data, err := s.MarshalBinary()
+	if err != nil {
+		return err
+	}
+	if _, err := a.w.queue.PutStep(ctx, a.entry.Run, n, data); err != nil {
+		return err
+	}
+	a.steps = append(a.steps, bus.StepRecord{N: n, Data: data})
+	return nil
+}
+
+// settle stores what came of the attempt, and gives the slot back.
+func (a *attempt) settle(ctx context.Context, result *runner.Result) {
+	w := a.w
+	switch {
+	case result.Interrupted && w.board.isCanceled(a.t):
+		a.canceled(ctx)
+	case result.Interrupted:
+		w.o.Observer.Ended(a.entry.Flow, result, a.began, "")
+		a.interrupted(ctx)
+	case result.Err != nil && result.Retryable && a.entry.Attempt < a.flow.Program().Retry.Attempts:
+		w.o.Observer.Ended(a.entry.Flow, result, a.began, "")
+		a.retry(ctx, result)
+	case result.Err != nil:
+		w.o.Observer.Ended(a.entry.Flow, result, a.began, bus.StateDeadLettered)
+		a.bury(ctx, result)
+		w.board.done(a.t, w.clock.Now())
+	default:
+		w.o.Observer.Ended(a.entry.Flow, result, a.began, bus.StateSucceeded)
+		a.record(ctx, result, bus.StateSucceeded)
+		w.board.done(a.t, w.clock.Now())
+	}
+}
+
+// canceled ends a run that somebody does not want to go on. Its context may have
+// ended for that, but not its lease.
+func (a *attempt) canceled(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cancelTimeout)
+	defer cancel()
+	result := a.lost(&runner.Error{Class: program.ClassRaised, Message: "the run was canceled"})
+	a.w.o.Observer.Ended(a.entry.Flow, result, a.began, bus.StateFailed)
+	a.record(ctx, result, bus.StateFailed)
+	a.w.board.done(a.t, a.w.clock.Now())
+}
+
+// interrupted leaves a run to the next owner, or to a moment at which its
+// progress can be stored. That it was begun does not count against it.
+func (a *attempt) interrupted(ctx context.Context) {
+	if a.entry.Starts > 0 && ctx.Err() != nil && !errors.Is(context.Cause(ctx), bus.ErrLeaseLost) {
+		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeRetry)
+		defer cancel()
+		a.entry.Starts--
+		if seq, err := a.w.queue.Put(last, a.entry, a.steps); err == nil {
+			a.w.board.moved(a.t, seq)
+		}
+	}
+	a.w.later(ctx, a.t)
+}
+
+// retry stores the run for its next attempt.
+func (a *attempt) retry(ctx context.Context, result *runner.Result) {
+	policy := a.flow.Program().Retry
+	wait := max(runner.Backoff(policy.Initial, policy.Max, policy.Factor, a.entry.Attempt, a.w.o.Jitter), result.RetryAfter)
+	now := a.w.clock.Now()
+	a.entry.Attempt++
+	a.entry.Starts, a.entry.Due = 0, now.Add(wait)
+	var seq uint64
+	if !a.until(ctx, "the next attempt", func(ctx context.Context) (err error) {
+		seq, err = a.w.queue.Put(ctx, a.entry, a.steps)
+		return err
+	}) {
+		a.w.board.done(a.t, now)
+		return
+	}
+	a.w.board.again(a.t, seq, a.entry.Due, a.w.clock.Now())
+}
+
+// bury stores a run that is given up: its request, to be replayed, and the
+// record of its end.
+func (a *attempt) bury(ctx context.Context, result *runner.Result) {
+	if a.until(ctx, "the dead letter", func(ctx context.Context) error {
+		return a.w.client.Dead().Put(ctx, a.entry, result.Err.Report())
+	}) {
+		a.record(ctx, result, bus.StateDeadLettered)
+	}
+}
+
+// record stores the end of the run, and tells those who wait for it.
+func (a *attempt) record(ctx context.Context, result *runner.Result, state string) {
+	record := a.outcome(result, state)
+	if !a.until(ctx, "the record", func(ctx context.Context) error { return a.w.client.Runs().Put(ctx, record) }) {
+		return
+	}
+	if err := a.w.client.Notify(a.entry.ID); err != nil {
+		a.w.log.Debug("The end of a run could not be announced", "run", a.entry.ID, "error", err)
+	}
+}
+
+// until tries to store something until it is, or the lease ends: then the run
+// is not settled, and goes on under the next owner.
+func (a *attempt) until(ctx context.Context, what string, store func(context.Context) error) bool {
+	for said := false; ; {
+		err := store(ctx)
+		if err == nil {
+			return true
+		}
+		if !said {
+			said = true
+			a.w.log.Warn("What became of a run cannot be stored, it is tried again", "flow", a.entry.Flow.String(), "run", a.entry.ID,
+				"what", what, "error", err)
+		}
+		timer := a.w.clock.NewTimer(storeRetry)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return false
+		case <-timer.C():
+		}
+	}
+}

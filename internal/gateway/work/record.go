@@ -1,0 +1,80 @@
+// Copyright The Headgate Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package work
+
+import (
+	"github.com/headgate-io/headgate/internal/bus"
+	"github.com/headgate-io/headgate/internal/program"
+	"github.com/headgate-io/headgate/internal/runner"
+)
+
+// NewRecord returns what the run log keeps of a run that has ended. What history
+// redacts is not in it, and neither are declared secrets, nor what let the
+// caller in.
+func NewRecord(f *runner.Flow, request *runner.Request, result *runner.Result, state string) bus.Record {
+	p := f.Program()
+	record := bus.Record{
+		Run: bus.Run{Flow: p.Key, ID: result.RunID}, State: state, Trigger: request.Trigger,
+		Credential: request.Credential, Subject: request.Subject, Revision: f.Revision(), Attempts: request.Attempt,
+		Accepted: request.Time, Started: result.Started, Finished: result.Finished,
+	}
+	for i := range result.Steps {
+		record.Steps = append(record.Steps, stepSummary(&result.Steps[i]))
+	}
+	if result.Err != nil {
+		record.Failure = &bus.Failure{
+			Time: result.Finished, RunID: result.RunID, Step: result.Err.Step,
+			Class: string(result.Err.Class), Message: result.Err.Report(),
+		}
+	}
+	if result.Answer != nil {
+		record.Status = result.Answer.Status
+	}
+	if keepsPayloads(p.History, result) {
+		record.Request = f.RecordRequest(request)
+		record.Response = f.RecordResult(result)
+	}
+	return record
+}
+
+// keepsPayloads tells whether request and result of a run are kept.
+func keepsPayloads(h program.History, result *runner.Result) bool {
+	switch h.Payloads {
+	case program.PayloadsAll:
+		return true
+	case program.PayloadsFailed:
+		return result.Err != nil
+	default:
+		return false
+	}
+}
+
+func stepSummary(s *runner.StepResult) bus.StepSummary {
+	out := bus.StepSummary{
+		Name: s.Name, State: bus.StateSucceeded, Attempts: s.Attempts, Status: s.Status,
+		DurationMillis: s.Duration.Milliseconds(),
+	}
+	switch {
+	case s.Skipped:
+		out.State = bus.StateSkipped
+	case s.Err != nil:
+		out.State, out.Class = bus.StateFailed, string(s.Err.Class)
+	}
+	return out
+}
+
+// outcome is the record of a durable run. What it answers is kept whatever the
+// history says of payloads: the caller comes for it.
+func (a *attempt) outcome(result *runner.Result, state string) bus.Record {
+	request := a.request
+	if request == nil {
+		request = &runner.Request{RunID: a.entry.ID, Attempt: a.entry.Attempt, Trigger: a.entry.Trigger}
+	}
+	record := NewRecord(a.flow, request, result, state)
+	record.Accepted = a.entry.Accepted
+	if a.entry.Trigger == runner.TriggerWebhook {
+		record.Result = a.flow.StoredValue(result)
+	}
+	return record
+}

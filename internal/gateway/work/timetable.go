@@ -1,0 +1,160 @@
+// Copyright The Headgate Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package work
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/robfig/cron/v3"
+
+	"github.com/headgate-io/headgate/internal/bus"
+	"github.com/headgate-io/headgate/internal/program"
+	"github.com/headgate-io/headgate/internal/runner"
+)
+
+// tickInterval is how often schedules are looked at. A schedule names minutes.
+const tickInterval = time.Second
+
+// timed is a schedule in a partition of this replica.
+type timed struct {
+	schedule program.Schedule
+	uid      string
+	timing   timing
+	// partition under whose lease last was read.
+	partition *partition
+	// last tick that was dealt with, and the revision under which it is stored.
+	last     time.Time
+	revision uint64
+}
+
+// parseSchedule returns what a schedule is due by.
+func parseSchedule(s *program.Schedule) (timing, error) {
+	zone := s.TimeZone
+	if zone == "" {
+		zone = "Etc/UTC"
+	}
+	return cron.ParseStandard("CRON_TZ=" + zone + " " + s.Cron)
+}
+
+// tickUntil fires the schedules of this replica's partitions until ctx is done.
+// It belongs to one goroutine, as does what it keeps of schedules.
+func (w *Worker) tickUntil(ctx context.Context) {
+	ticker := w.clock.NewTicker(tickInterval)
+	defer ticker.Stop()
+	table := make(map[program.Key]*timed)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C():
+		}
+		flows := w.scheduled()
+		for key := range table {
+			if flows[key] == nil {
+				delete(table, key)
+			}
+		}
+		for key, p := range flows {
+			if err := w.tick(ctx, table, key, p); err != nil && ctx.Err() == nil {
+				w.log.Warn("A schedule cannot be fired, it is tried again", "flow", key.String(), "error", err)
+			}
+		}
+	}
+}
+
+// scheduled returns the flows with a schedule in this replica's partitions.
+func (w *Worker) scheduled() map[program.Key]*program.Program {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	out := make(map[program.Key]*program.Program)
+	for key, s := range w.flows {
+		p := s.program
+		if p.Schedule != nil && !p.Suspend && p.Unavailable == "" && w.partitions[bus.Partition(key)].isSynced() {
+			out[key] = p
+		}
+	}
+	return out
+}
+
+// tick fires a schedule that is due.
+func (w *Worker) tick(ctx context.Context, table map[program.Key]*timed, key program.Key, p *program.Program) error {
+	now := w.clock.Now()
+	owner := w.partition(bus.Partition(key))
+	t := table[key]
+	if owner == nil {
+		return nil // it was lost a moment ago
+	}
+	if t == nil || t.partition != owner || t.schedule != *p.Schedule || t.uid != p.UID {
+		next, err := w.readSchedule(ctx, key, p, now)
+		if err != nil {
+			return err
+		}
+		t, next.partition = next, owner
+		table[key] = t
+	}
+	tick, due := lastDue(t.timing, t.last, now)
+	if !due {
+		return nil
+	}
+	if err := w.fire(ctx, key, p, tick); err != nil {
+		return err
+	}
+	return w.storeTick(ctx, key, t, tick)
+}
+
+// storeTick stores that a tick was dealt with.
+func (w *Worker) storeTick(ctx context.Context, key program.Key, t *timed, tick time.Time) error {
+	value, err := tick.UTC().MarshalText()
+	if err != nil {
+		return err
+	}
+	if t.revision, err = w.client.Ticks().Put(ctx, key, value, t.revision); err != nil {
+		return err
+	}
+	t.last = tick
+	return nil
+}
+
+// readSchedule returns a schedule with the tick that was last dealt with. One
+// that is seen for the first time begins now.
+func (w *Worker) readSchedule(ctx context.Context, key program.Key, p *program.Program, now time.Time) (*timed, error) {
+	timing, err := parseSchedule(p.Schedule)
+	if err != nil {
+		return nil, err
+	}
+	t := &timed{schedule: *p.Schedule, uid: p.UID, timing: timing}
+	value, revision, err := w.client.Ticks().Get(ctx, key)
+	if errors.Is(err, bus.ErrNotFound) {
+		return t, w.storeTick(ctx, key, t, now)
+	}
+	if err != nil {
+		return nil, err
+	}
+	t.revision = revision
+	if err := t.last.UnmarshalText(value); err != nil {
+		return nil, fmt.Errorf("the last tick cannot be read: %w", err)
+	}
+	return t, nil
+}
+
+// fire starts the run of a tick, as the concurrency policy wants it.
+func (w *Worker) fire(ctx context.Context, key program.Key, p *program.Program, tick time.Time) error {
+	id := tickID(key, p.UID, tick)
+	for _, pending := range w.board.ticks(key) {
+		switch {
+		case pending == id:
+			return nil // it was fired already
+		case p.Schedule.Policy == program.PolicyForbid:
+			w.log.Info("A tick is left out, the run before it goes on", "flow", key.String(), "run", pending)
+			return nil
+		case p.Schedule.Policy == program.PolicyReplace:
+			w.board.cancel(key, pending, w.clock.Now())
+			w.signal()
+		}
+	}
+	return w.accept(ctx, key, &runner.Request{RunID: id, Time: tick, Trigger: runner.TriggerSchedule})
+}

@@ -1,0 +1,201 @@
+// Copyright The Headgate Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package work
+
+import (
+	"net/http"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	. "github.com/onsi/gomega"
+
+	"github.com/headgate-io/headgate/internal/auth"
+	"github.com/headgate-io/headgate/internal/bus"
+	"github.com/headgate-io/headgate/internal/program"
+	"github.com/headgate-io/headgate/internal/runner"
+)
+
+func anyone() program.Credential {
+	return program.Credential{Spec: auth.Spec{None: &auth.None{}}}
+}
+
+func TestAnAcceptedRunEndsAndKeepsItsResult(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	u := startUpstream(t)
+	r := startWorker(t, startBus(t), "gateway-0")
+	p := asyncProgram(u, "intake", "store", "tell")
+	id := r.accept(t, p.Key, "Gromit", "")
+	waiting, err := r.Find(t.Context(), bus.Run{Flow: p.Key, ID: id})
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(waiting.State).To(Equal(bus.StateQueued), "nobody serves the flow yet")
+	g.Expect(waiting.Credential).To(Equal("pets/anyone"))
+
+	r.serve(t, p)
+	record := r.end(t, p.Key, id)
+	g.Expect(record.State).To(Equal(bus.StateSucceeded))
+	g.Expect(record.Result).To(MatchJSON(`{"done": "Gromit", "attempt": 1}`))
+	g.Expect(record.Steps).To(HaveLen(2))
+	g.Expect(u.keys()).To(Equal([]string{id + "/store", id + "/tell"}))
+
+	_, err = r.Find(t.Context(), bus.Run{Flow: p.Key, ID: NewID(IDPrefix(p.Key))})
+	g.Expect(err).To(MatchError(bus.ErrNotFound))
+	// What is settled leaves the queue.
+	g.Eventually(func() error {
+		_, _, err := r.client.Queue().Get(t.Context(), bus.Run{Flow: p.Key, ID: id})
+		return err
+	}, patience).Should(MatchError(bus.ErrNotFound))
+}
+
+func TestAFailedRunIsTriedAgainFromWhereItFailed(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	u := startUpstream(t)
+	var failures atomic.Int32
+	u.answer = func(w http.ResponseWriter, r *http.Request, _ string) {
+		if r.URL.Path == "/tell" && failures.Add(1) < 3 {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+	}
+	r := startWorker(t, startBus(t), "gateway-0")
+	p := asyncProgram(u, "intake", "store", "tell")
+	r.serve(t, p)
+	id := r.accept(t, p.Key, "Gromit", "")
+	record := r.end(t, p.Key, id)
+	g.Expect(record.State).To(Equal(bus.StateSucceeded))
+	g.Expect(record.Attempts).To(Equal(3))
+	g.Expect(u.keys()).To(Equal([]string{id + "/store", id + "/tell", id + "/tell", id + "/tell"}), "what has finished is not repeated")
+}
+
+func TestARunThatIsGivenUpIsKept(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	u := startUpstream(t)
+	u.answer = func(w http.ResponseWriter, _ *http.Request, _ string) { w.WriteHeader(http.StatusInternalServerError) }
+	r := startWorker(t, startBus(t), "gateway-0")
+	p := asyncProgram(u, "intake", "store")
+	r.serve(t, p)
+	id := r.accept(t, p.Key, "Gromit", "")
+	record := r.end(t, p.Key, id)
+	g.Expect(record.State).To(Equal(bus.StateDeadLettered))
+	g.Expect(record.Attempts).To(Equal(3))
+	g.Expect(record.Failure.Class).To(Equal("Upstream5xx"))
+	letter, err := r.client.Dead().Get(t.Context(), bus.Run{Flow: p.Key, ID: id})
+	g.Expect(err).NotTo(HaveOccurred())
+	request, err := DecodeRequest(letter.Data)
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(request.Body).To(Equal(map[string]any{"name": "Gromit"}))
+	g.Expect(u.keys()).To(HaveLen(3))
+	g.Expect(r.counts.dead).To(Equal(1))
+}
+
+// A run that its owner leaves goes on under the next one, after the step that
+// was finished last.
+func TestTheNextOwnerGoesOn(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	u := startUpstream(t)
+	reached, release := make(chan struct{}, 8), make(chan struct{})
+	u.answer = func(_ http.ResponseWriter, r *http.Request, _ string) {
+		if r.URL.Path == "/tell" {
+			reached <- struct{}{}
+			select {
+			case <-release:
+			case <-r.Context().Done():
+			}
+		}
+	}
+	server := startBus(t)
+	first := startWorker(t, server, "gateway-0")
+	p := asyncProgram(u, "intake", "store", "tell")
+	first.serve(t, p)
+	id := first.accept(t, p.Key, "Gromit", "")
+	<-reached
+	first.stop()
+	close(release)
+
+	second := startWorker(t, server, "gateway-1")
+	second.serve(t, p)
+	record := second.end(t, p.Key, id)
+	g.Expect(record.State).To(Equal(bus.StateSucceeded))
+	g.Expect(record.Attempts).To(Equal(1), "that its owner went is not a failure of the run")
+	g.Expect(u.keys()).To(Equal([]string{id + "/store", id + "/tell", id + "/tell"}))
+}
+
+func TestRunsOfAKeyEndInTheOrderOfAcceptance(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	u := startUpstream(t)
+	var failed atomic.Bool
+	u.answer = func(w http.ResponseWriter, _ *http.Request, _ string) {
+		if !failed.Swap(true) {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+	}
+	r := startWorker(t, startBus(t), "gateway-0")
+	p := asyncProgram(u, "intake", "store")
+	r.serve(t, p)
+	var ids, want []string
+	for range 20 {
+		id := r.accept(t, p.Key, "Gromit", "customer-7")
+		ids = append(ids, id)
+		want = append(want, id+"/store")
+	}
+	for _, id := range ids {
+		g.Expect(r.end(t, p.Key, id).State).To(Equal(bus.StateSucceeded))
+	}
+	g.Expect(u.keys()).To(Equal(append(want[:1:1], want...)), "the first one fails once, and nothing overtakes it")
+}
+
+func TestACanceledRunEnds(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	u := startUpstream(t)
+	reached := make(chan struct{}, 1)
+	u.answer = func(_ http.ResponseWriter, r *http.Request, _ string) {
+		reached <- struct{}{}
+		<-r.Context().Done()
+	}
+	r := startWorker(t, startBus(t), "gateway-0")
+	p := asyncProgram(u, "intake", "store")
+	p.Concurrency.Limit = 1
+	r.serve(t, p)
+	running := r.accept(t, p.Key, "Gromit", "")
+	<-reached
+	waiting := r.accept(t, p.Key, "Wallace", "")
+	g.Eventually(func() bool { known, _ := r.board.state(p.Key, waiting); return known }, patience).Should(BeTrue())
+	state, err := r.Find(t.Context(), bus.Run{Flow: p.Key, ID: running})
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(state.State).To(Equal(bus.StateRunning))
+
+	g.Expect(Cancel(t.Context(), r.client, bus.Run{Flow: p.Key, ID: waiting})).To(Succeed())
+	g.Expect(Cancel(t.Context(), r.client, bus.Run{Flow: p.Key, ID: running})).To(Succeed())
+	g.Expect(r.end(t, p.Key, running).State).To(Equal(bus.StateFailed))
+	g.Expect(r.end(t, p.Key, waiting).Failure.Message).To(Equal("the run was canceled"))
+	g.Expect(u.keys()).To(HaveLen(1))
+	g.Eventually(func() error { return Cancel(t.Context(), r.client, bus.Run{Flow: p.Key, ID: running}) }, patience).
+		Should(MatchError(ErrNotPending))
+}
+
+// A run that ends its process every time is given up.
+func TestAPoisonousRunIsGivenUp(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	u := startUpstream(t)
+	server := startBus(t)
+	client := connect(t, server, bus.RoleGateway, "former")
+	p := asyncProgram(u, "intake", "store")
+	id := NewID(IDPrefix(p.Key))
+	data, err := EncodeRequest(request("Gromit"))
+	g.Expect(err).NotTo(HaveOccurred())
+	_, err = client.Queue().Put(t.Context(), bus.Entry{
+		Run: bus.Run{Flow: p.Key, ID: id}, Attempt: 1, Starts: maxStarts, Trigger: runner.TriggerWebhook, Accepted: time.Now(), Data: data,
+	}, nil)
+	g.Expect(err).NotTo(HaveOccurred())
+	r := startWorker(t, server, "gateway-0")
+	r.serve(t, p)
+	g.Expect(r.end(t, p.Key, id).State).To(Equal(bus.StateDeadLettered))
+	g.Expect(u.keys()).To(BeEmpty())
+}

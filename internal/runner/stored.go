@@ -1,0 +1,65 @@
+// Copyright The Headgate Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package runner
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/headgate-io/headgate/internal/program"
+)
+
+// Stored returns what of a request may be stored until its run: everything but
+// the secrets that have let its caller in. Expressions do not see those either,
+// so the run is the same.
+func (f *Flow) Stored(req *Request) *Request {
+	out := *req
+	out.URL = f.hidden.fromURL(req.URL)
+	if len(f.hidden.header) > 0 || len(f.hidden.cookies) > 0 {
+		out.Header = make(http.Header, len(req.Header))
+		for name, values := range req.Header {
+			switch {
+			case f.hidden.header[name]:
+			case name == headerCookie && len(f.hidden.cookies) > 0:
+				if left := f.hidden.fromCookies(values); left != "" {
+					out.Header[name] = []string{left}
+				}
+			default:
+				out.Header[name] = values
+			}
+		}
+	}
+	if len(f.hidden.query) > 0 {
+		out.Query = make(url.Values, len(req.Query))
+		for name, values := range req.Query {
+			if !f.hidden.query[name] {
+				out.Query[name] = values
+			}
+		}
+	}
+	return &out
+}
+
+// Revision identifies the program, as the status of the Flow shows it.
+func (f *Flow) Revision() string { return f.revision() }
+
+// StoredValue returns what is kept of the answer of a run for its caller: all of
+// it, unless the author does not want all of it to be kept.
+func (f *Flow) StoredValue(res *Result) json.RawMessage {
+	if !slices.ContainsFunc(f.program.History.Redact, func(path string) bool {
+		return path == program.VarResponse || strings.HasPrefix(path, program.VarResponse+".")
+	}) {
+		return res.Value
+	}
+	var kept struct {
+		Body json.RawMessage `json:"body"`
+	}
+	if json.Unmarshal(f.RecordResult(res), &kept) != nil {
+		return nil
+	}
+	return kept.Body
+}
