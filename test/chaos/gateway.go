@@ -1,0 +1,181 @@
+// Copyright The Headgate Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/headgate-io/headgate/internal/auth"
+	"github.com/headgate-io/headgate/internal/bus"
+	"github.com/headgate-io/headgate/internal/program"
+)
+
+const (
+	namespace = "chaos"
+	flow      = "intake"
+	loopback  = "127.0.0.1"
+	// patience is how long anything may take before the test is given up.
+	patience = 2 * time.Minute
+	poll     = 20 * time.Millisecond
+)
+
+// gateway is a gateway process that is killed and started again on the same
+// store and the same addresses.
+type gateway struct {
+	binary, dir, store string
+	hook, admin, bus   string
+	material           bus.Material
+	log                *os.File
+	process            *exec.Cmd
+}
+
+// newGateway lays out the keys of a gateway.
+func newGateway(binary, dir, store string) (*gateway, error) {
+	g := &gateway{binary: binary, dir: dir, store: store}
+	for _, address := range []*string{&g.hook, &g.admin, &g.bus} {
+		var err error
+		if *address, err = freeAddress(); err != nil {
+			return nil, err
+		}
+	}
+	var err error
+	if g.material, err = bus.Generate(time.Now(), []string{loopback}); err != nil {
+		return nil, err
+	}
+	keys := filepath.Join(dir, "bus")
+	if err := os.MkdirAll(keys, 0o700); err != nil {
+		return nil, err
+	}
+	for name, value := range g.material.GatewayData() {
+		if err := os.WriteFile(filepath.Join(keys, name), value, 0o600); err != nil {
+			return nil, err
+		}
+	}
+	g.log, err = os.OpenFile(filepath.Join(dir, "gateway.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600) //nolint:gosec // A folder of our own.
+	return g, err
+}
+
+// freeAddress returns an address that nobody listens on at this moment.
+func freeAddress() (string, error) {
+	l, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", loopback+":0")
+	if err != nil {
+		return "", err
+	}
+	return l.Addr().String(), l.Close()
+}
+
+// start starts the process.
+func (g *gateway) start(ctx context.Context) error {
+	g.process = exec.CommandContext(context.WithoutCancel(ctx), g.binary, //nolint:gosec // The binary is the operator's choice.
+		"--listen-address="+g.hook, "--admin-address="+g.admin, "--bus-listen-address="+g.bus,
+		"--bus-dir="+filepath.Join(g.dir, "bus"), "--store-dir="+g.store, "--replica=gateway-0",
+		"--allow-cidrs=127.0.0.0/8", "--drain-delay=0", "--log-level=warn")
+	g.process.Stdout, g.process.Stderr = g.log, g.log
+	g.process.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	return g.process.Start()
+}
+
+// kill ends the process without a warning.
+func (g *gateway) kill() error {
+	if err := g.process.Process.Kill(); err != nil {
+		return err
+	}
+	_ = g.process.Wait() // it says that it was killed
+	return nil
+}
+
+// ready waits until the gateway says that it is, or ctx ends.
+func (g *gateway) ready(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	return until(ctx, func() bool {
+		resp, err := get(ctx, "http://"+g.admin+"/readyz")
+		if err != nil {
+			return false
+		}
+		_ = resp.Body.Close()
+		return resp.StatusCode == http.StatusOK
+	})
+}
+
+// get makes a request that ends with ctx.
+func get(ctx context.Context, url string) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
+	if err != nil {
+		return nil, err
+	}
+	return client.Do(req)
+}
+
+// until waits for ok.
+func until(ctx context.Context, ok func() bool) error {
+	ticker := time.NewTicker(poll)
+	defer ticker.Stop()
+	for !ok() {
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("waited in vain: %w", ctx.Err())
+		case <-ticker.C:
+		}
+	}
+	return nil
+}
+
+// publish is what the controller does: it makes the streams, and puts the flow.
+func (g *gateway) publish(ctx context.Context, upstream string) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	controller, err := bus.Connect(ctx, bus.ClientOptions{
+		URL: "tls://" + g.bus, Role: bus.RoleController, Material: g.material, Name: "chaos",
+	})
+	if err != nil {
+		return err
+	}
+	defer controller.Close()
+	if err := controller.WaitConnected(ctx); err != nil {
+		return err
+	}
+	if err := controller.EnsureBuckets(ctx, bus.BucketOptions{}); err != nil {
+		return err
+	}
+	_, err = controller.Programs().Put(ctx, chaosProgram(upstream))
+	return err
+}
+
+// chaosProgram is an asynchronous flow of two steps, ordered by caller.
+func chaosProgram(upstream string) *program.Program {
+	step := func(name, body string) program.Step {
+		return program.Step{
+			Name: name, Timeout: program.Duration(30 * time.Second),
+			HTTP: &program.HTTP{
+				Method: http.MethodPost, URL: upstream + "/" + name, JSON: json.RawMessage(body),
+				Parse: program.ParseAuto, Expect: "${response.status == 200}",
+			},
+		}
+	}
+	return &program.Program{
+		Key: program.Key{Namespace: namespace, Name: flow}, UID: "chaos",
+		Webhook: &program.Webhook{
+			Path: flow, Methods: []string{http.MethodPost}, Credentials: []string{"chaos/anyone"}, MaxBodySize: 1 << 20,
+		},
+		Credentials: map[string]program.Credential{"chaos/anyone": {Spec: auth.Spec{None: &auth.None{}}}},
+		Steps: []program.Step{
+			step("first", `{"number": "${request.body.number}"}`),
+			step("second", `{"number": "${steps.first.body.number}"}`),
+		},
+		Retry:       program.RunRetry{Attempts: 50, Initial: program.Duration(50 * time.Millisecond), Max: program.Duration(time.Second), Factor: 2},
+		Concurrency: program.Concurrency{Limit: 64, Key: "${string(request.body.caller)}"},
+		History:     program.History{Limit: 1 << 30, TTL: program.Duration(time.Hour), Payloads: program.PayloadsNone},
+		Response:    program.Response{Mode: program.ModeAsync, Timeout: program.Duration(time.Minute), Status: http.StatusOK},
+	}
+}

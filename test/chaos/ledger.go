@@ -1,0 +1,169 @@
+// Copyright The Headgate Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"io"
+	"sync"
+)
+
+// ledger knows of every request what its caller, the upstream and the gateway
+// have said.
+type ledger struct {
+	mu sync.Mutex
+	// events by number, from 0.
+	events []event
+	// newest is the highest number that was received of each caller.
+	newest map[int]int
+	// acked and done count acknowledged runs, and those that have come to their
+	// second step.
+	acked, done int
+}
+
+// event is one request.
+type event struct {
+	caller int
+	// runID is what the caller was told; empty if it was not acknowledged.
+	runID string
+	// received counts the calls at the upstream, all under key.
+	received int
+	key      string
+	// state in which the run ended; empty until it is known.
+	state string
+	// advanced is true once the second step has called.
+	advanced                      bool
+	unstable, reordered, repeated bool
+}
+
+// counts is the histogram of a ledger.
+type counts struct {
+	sent, acknowledged, ok, lost, duplicate, unstable, unknown, reordered, repeated int
+}
+
+func newLedger() *ledger { return &ledger{newest: make(map[int]int)} }
+
+// next returns the number of a caller's next request.
+func (l *ledger) next(caller int) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.events = append(l.events, event{caller: caller})
+	return len(l.events) - 1
+}
+
+// acknowledged notes that a caller was told the id of its run.
+func (l *ledger) acknowledged(number int, runID string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.events[number].runID = runID
+	l.acked++
+}
+
+// arrived notes a call of a run's first step at the upstream.
+func (l *ledger) arrived(number int, key string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if number < 0 || number >= len(l.events) {
+		return
+	}
+	e := &l.events[number]
+	// What is finished is not repeated: the second step had not begun before the
+	// end of the first was stored.
+	e.repeated = e.repeated || e.advanced
+	e.received++
+	switch {
+	case e.received == 1:
+		e.key = key
+		if newest, any := l.newest[e.caller]; any && newest > number {
+			e.reordered = true
+		}
+		l.newest[e.caller] = max(l.newest[e.caller], number)
+	case e.key != key:
+		e.unstable = true
+	}
+}
+
+// finished notes a call of a run's second step.
+func (l *ledger) finished(number int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if number < 0 || number >= len(l.events) {
+		return
+	}
+	if e := &l.events[number]; !e.advanced {
+		e.advanced = true
+		l.done++
+	}
+}
+
+// backlog is about how many runs have not come to their second step.
+func (l *ledger) backlog() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.acked - l.done
+}
+
+// ended notes how a run ended.
+func (l *ledger) ended(number int, state string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.events[number].state = state
+}
+
+// open returns the acknowledged events from number on whose end is not known,
+// with the ids of their runs.
+func (l *ledger) open(from int) (numbers []int, ids []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for n := from; n < len(l.events); n++ {
+		if e := &l.events[n]; e.runID != "" && e.state == "" {
+			numbers, ids = append(numbers, n), append(ids, e.runID)
+		}
+	}
+	return numbers, ids
+}
+
+func (l *ledger) count() (c counts) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	c.sent = len(l.events)
+	for i := range l.events {
+		e := &l.events[i]
+		switch {
+		case e.runID == "" && e.received > 0:
+			c.unknown++
+		case e.runID == "":
+		case e.received > 0 && e.state == "Succeeded":
+			c.acknowledged++
+			c.ok++
+		default:
+			c.acknowledged++
+			c.lost++
+		}
+		if e.received > 1 {
+			c.duplicate++
+		}
+		if e.unstable {
+			c.unstable++
+		}
+		if e.reordered {
+			c.reordered++
+		}
+		if e.repeated {
+			c.repeated++
+		}
+	}
+	return c
+}
+
+// print writes the histogram.
+func (c counts) print(w io.Writer) {
+	_, _ = fmt.Fprintf(w, "sent %d  acknowledged %d  ok %d  lost %d  duplicate %d  unstable %d  unknown %d  reordered %d  repeated %d\n",
+		c.sent, c.acknowledged, c.ok, c.lost, c.duplicate, c.unstable, c.unknown, c.reordered, c.repeated)
+}
+
+// good tells whether every promise was kept.
+func (c counts) good() bool {
+	return c.lost == 0 && c.unstable == 0 && c.reordered == 0 && c.repeated == 0
+}
