@@ -208,7 +208,9 @@ type HMACID struct {
 	// +kubebuilder:validation:Pattern=`^/`
 	JSON string `json:"json,omitempty"`
 
-	// replayWindow within which an id that was seen before is refused, on every replica.
+	// replayWindow within which an id that was seen before is refused, on every
+	// replica. An id that is not part of signed protects against requests that
+	// are sent twice, but not against an attacker, who can change it.
 	// +optional
 	// +kubebuilder:validation:XValidation:rule="duration(self) > duration('0s') && duration(self) <= duration('168h')",message="replayWindow must be greater than 0s and at most 168h"
 	ReplayWindow Duration `json:"replayWindow,omitempty"`

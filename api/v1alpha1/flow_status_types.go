@@ -80,7 +80,8 @@ type RunsStatus struct {
 	// +kubebuilder:validation:Minimum=0
 	Active int64 `json:"active"`
 
-	// deadLettered runs failed for good and are kept.
+	// deadLettered runs are those of failed that nobody waited for: what they
+	// were started with is kept.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	DeadLettered int64 `json:"deadLettered,omitempty"`

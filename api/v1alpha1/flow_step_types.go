@@ -221,7 +221,7 @@ type MultipartField struct {
 // the list of the items of all pages, at most 100000 and 64Mi; status and headers
 // are those of the last page.
 type Paginate struct {
-	// next is an expression over response that yields the URL of the next page,
+	// next is exactly one ${…} over response that yields the URL of the next page,
 	// absolute or relative to that of the page, or null after the last one. On
 	// another host it is followed only if allowedHosts of the credential name that
 	// host. A page that was read before fails the step.
@@ -229,7 +229,7 @@ type Paginate struct {
 	// +kubebuilder:validation:MinLength=1
 	Next Template `json:"next,omitempty"`
 
-	// items is an expression over response that yields the list of the items of a
+	// items is exactly one ${…} over response that yields the list of the items of a
 	// page; null is a page without items.
 	// +required
 	// +kubebuilder:validation:MinLength=1
@@ -291,7 +291,7 @@ type CachePut struct {
 
 	// ttl after which the value is forgotten. Defaults to never.
 	// +optional
-	// +kubebuilder:validation:XValidation:rule="duration(self) > duration('0s')",message="ttl must be greater than 0s"
+	// +kubebuilder:validation:XValidation:rule="duration(self) > duration('0s') && duration(self) <= duration('87600h')",message="ttl must be greater than 0s and at most 87600h"
 	TTL Duration `json:"ttl,omitempty"`
 }
 
@@ -309,7 +309,7 @@ type EmitStep struct {
 	// +required
 	Type EventType `json:"type,omitempty"`
 
-	// resource that the event is about.
+	// resource that the event is about: a text, the subject of the event.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	Resource *Template `json:"resource,omitempty"`
@@ -323,16 +323,17 @@ type EmitStep struct {
 // CallStep runs another Flow and waits for its result. status, headers and body
 // of the step are those of the answer that its response maps; output is the body.
 // If it fails, the step fails with the same class. What guards its webhook, such
-// as filter and rateLimit, does not apply. Flows that call each other more than 8
-// deep are taken for a loop.
+// as filter and rateLimit, does not apply.
 type CallStep struct {
-	// flowRef names the Flow.
+	// flowRef names the Flow, in the same namespace. Calls must not come back to
+	// the Flow that makes them, and at most eight Flows may call each other in a row.
 	// +required
 	FlowRef FlowReference `json:"flowRef,omitzero"`
 
-	// input becomes the request.body of the other Flow: any JSON value; the
-	// strings in it are templates. Of the request that began it all, the other Flow
-	// sees ip, time and auth, and no headers, parameters or URL.
+	// input becomes the request.body of the other Flow, which needs a webhook
+	// trigger to read it: any JSON value; the strings in it are templates. Of the
+	// request that began it all, the other Flow sees ip, time and auth, and no
+	// headers, parameters or URL.
 	// +optional
 	Input *JSON `json:"input,omitempty"`
 }

@@ -65,7 +65,10 @@ type FlowSpec struct {
 	// +optional
 	Suspend bool `json:"suspend,omitempty"`
 
-	// triggers start the Flow.
+	// triggers start the Flow. Expressions have the variable request in a Flow
+	// with a webhook, and event in one with an event trigger. In a run that
+	// another trigger started, it is there and empty: has(request.body) and
+	// has(event.data) tell.
 	// +required
 	Triggers FlowTriggers `json:"triggers,omitzero"`
 
@@ -87,11 +90,11 @@ type FlowSpec struct {
 	// +optional
 	Response *FlowResponse `json:"response,omitempty"`
 
-	// retry of an asynchronous or scheduled run as a whole, across restarts.
+	// retry of a run that no caller waits for as a whole, across restarts.
 	// +optional
 	Retry *RunRetry `json:"retry,omitempty"`
 
-	// concurrency bounds the runs at one time.
+	// concurrency bounds the runs that no caller waits for.
 	// +optional
 	Concurrency *Concurrency `json:"concurrency,omitempty"`
 
@@ -99,7 +102,8 @@ type FlowSpec struct {
 	// +optional
 	History *History `json:"history,omitempty"`
 
-	// cacheAPI lets callers read the Flow's cache over HTTP.
+	// cacheAPI lets callers read the Flow's cache over HTTP:
+	// GET /cache/<namespace>/<flow>?keyJson=<key, any JSON value>.
 	// +optional
 	CacheAPI *CacheAPI `json:"cacheAPI,omitempty"`
 
@@ -125,7 +129,9 @@ type FlowTriggers struct {
 	Event *EventTrigger `json:"event,omitempty"`
 }
 
-// ConcurrencyPolicy says what happens when a run is due while one is active.
+// ConcurrencyPolicy says what happens when a run is due while one that the
+// schedule has started is active: Allow starts it beside the other, Forbid leaves
+// it out, Replace cancels the other and starts it.
 //
 // +kubebuilder:validation:Enum=Allow;Forbid;Replace
 type ConcurrencyPolicy string
@@ -133,7 +139,8 @@ type ConcurrencyPolicy string
 // ScheduleTrigger starts a run at given times.
 type ScheduleTrigger struct {
 	// cron expression of five fields, or @yearly, @annually, @monthly, @weekly,
-	// @daily, @midnight or @hourly.
+	// @daily, @midnight or @hourly. Times that were missed while nothing ran are
+	// made up for by one run.
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=128
@@ -162,7 +169,7 @@ type EventType string
 
 // EventTrigger starts a run for events that another Flow emits.
 type EventTrigger struct {
-	// flowRef names the Flow that emits.
+	// flowRef names the Flow that emits, in the same namespace.
 	// +required
 	FlowRef FlowReference `json:"flowRef,omitzero"`
 
@@ -232,7 +239,9 @@ type Concurrency struct {
 	// +kubebuilder:validation:Maximum=1024
 	Limit *int32 `json:"limit,omitempty"`
 
-	// key runs one at a time per value, in order.
+	// key runs one at a time per value, in the order of acceptance. It is made of
+	// request, event, values and run, and yields a text; an empty one orders
+	// nothing.
 	// +optional
 	Key *Template `json:"key,omitempty"`
 }
@@ -259,7 +268,10 @@ type History struct {
 	// +optional
 	Payloads PayloadPolicy `json:"payloads,omitempty"`
 
-	// redact names fields that are not kept, such as request.body.card.
+	// redact names fields of request, event and response that are not kept, such
+	// as request.body.card: names between dots. Where there is a list on the way,
+	// each of its elements is meant. With a sample or a schema of the webhook,
+	// fields of request.body that it does not know are refused.
 	// +optional
 	// +listType=set
 	// +kubebuilder:validation:MaxItems=64

@@ -116,7 +116,8 @@ type Parameter struct {
 
 // Deduplicate starts one run for requests with the same key.
 type Deduplicate struct {
-	// key that says which requests are the same.
+	// key that says which requests are the same: a text. A request whose key is
+	// empty is like no other.
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	Key Template `json:"key,omitempty"`

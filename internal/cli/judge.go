@@ -29,10 +29,17 @@ type judge struct {
 	// program.
 	programs map[types.NamespacedName]*program.Program
 	findings []manifest.Finding
+
+	// flows are what Flows need to know of each other.
+	flows map[types.NamespacedName]compile.FlowFacts
 }
 
 // run compiles everything.
 func (j *judge) run() {
+	j.flows = make(map[types.NamespacedName]compile.FlowFacts, len(j.set.Flows))
+	for name, flow := range j.set.Flows {
+		j.flows[name] = compile.FactsOf(flow)
+	}
 	j.programs = make(map[types.NamespacedName]*program.Program, len(j.set.Flows))
 	for _, name := range sorted(j.set.Credentials) {
 		_, _, diagnostics := compile.Credential(j.set.Credentials[name], j.set.Secrets)
@@ -82,6 +89,7 @@ func (j *judge) source(name types.NamespacedName) compile.Source {
 		Credentials: make(map[types.NamespacedName]*flowv1alpha1.Credential),
 		Secrets:     j.set.Secrets,
 		ConfigMaps:  j.set.ConfigMaps,
+		Flows:       j.flows,
 		RouteOwner:  j.routeOwner(name),
 	}
 	for other, credential := range j.set.Credentials {

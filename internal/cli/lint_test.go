@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -98,6 +99,46 @@ func TestLintTakesWhatIsElsewhereForAWarning(t *testing.T) {
 	status, out, _ = run(t, openFlow, "lint", "-f", "-", "--strict")
 	g.Expect(status).To(Equal(1))
 	g.Expect(out).To(HavePrefix("-:12: error: Flow default/hello: "))
+}
+
+// What Flows do with each other is judged among the files.
+func TestLintFollowsFlows(t *testing.T) {
+	t.Parallel()
+	const flows = `
+apiVersion: headgate.dev/v1alpha1
+kind: Flow
+metadata: {name: nightly, namespace: town}
+spec:
+  triggers: {schedule: {cron: "@daily"}}
+  steps:
+  - {name: ask, call: {flowRef: {name: answer}}}
+---
+apiVersion: headgate.dev/v1alpha1
+kind: Flow
+metadata: {name: answer, namespace: town}
+spec:
+  triggers: {event: {flowRef: {name: nightly}}}
+  steps:
+  - {name: ask, call: {flowRef: {name: other}}}
+---
+apiVersion: headgate.dev/v1alpha1
+kind: Flow
+metadata: {name: other, namespace: %s}
+spec:
+  triggers: {schedule: {cron: "@daily"}}
+  steps: [%s]
+`
+	g := NewWithT(t)
+	status, out, _ := run(t, fmt.Sprintf(flows, "town", ""), "lint", "-f", "-")
+	g.Expect(status).To(Equal(0), out)
+	status, out, _ = run(t, fmt.Sprintf(flows, "elsewhere", ""), "lint", "-f", "-")
+	g.Expect(status).To(Equal(1))
+	g.Expect(out).To(Equal("-:16: error: Flow town/answer: spec.steps[0].call.flowRef: Flow town/other does not exist\n"))
+	status, out, _ = run(t, fmt.Sprintf(flows, "town", "{name: ask, call: {flowRef: {name: answer}}}"), "lint", "-f", "-")
+	g.Expect(status).To(Equal(1))
+	g.Expect(out).To(ContainSubstring("Flow town/answer: spec.steps[0].call.flowRef: is called in a circle: answer calls other calls answer"))
+	g.Expect(out).To(ContainSubstring("Flow town/other: spec.steps[0].call.flowRef: is called in a circle: other calls answer calls other"))
+	g.Expect(out).NotTo(ContainSubstring("Flow town/nightly"))
 }
 
 func TestLintPrintsJSON(t *testing.T) {

@@ -24,18 +24,21 @@ type Source struct {
 	Secrets map[types.NamespacedName]map[string][]byte
 	// ConfigMaps of the Flow. One that is absent does not exist.
 	ConfigMaps map[types.NamespacedName]map[string]string
+	// Flows of the same namespace that the Flow refers to, and those that these
+	// call in turn. One that is absent does not exist; more do no harm.
+	Flows map[types.NamespacedName]FlowFacts
 	// RouteOwner is the older Flow that serves the same path, nil if there is none.
 	RouteOwner *types.NamespacedName
 }
 
 // Compile returns the program of a Flow and everything that is wrong with it.
 // There is no program when the spec is wrong (Diagnostics.HasAccepted), and an
-// unavailable one, which knows its route and nothing else, when only references
-// are (Diagnostics.HasResolvedRefs).
+// unavailable one, which knows what starts it and nothing else, when only
+// references are (Diagnostics.HasResolvedRefs).
 func Compile(src Source) (*program.Program, Diagnostics) {
 	c := newCompiler(&src)
 	p := c.flow()
-	p.Credentials, p.Secrets = c.credentials.credentials, c.credentials.secrets
+	p.Credentials, p.Secrets = c.credentials.used(), c.credentials.secrets
 	p.Authorities = c.authorities
 	diagnostics := c.diagnostics()
 	switch {
@@ -48,22 +51,25 @@ func Compile(src Source) (*program.Program, Diagnostics) {
 	}
 }
 
-// unavailable returns a program that keeps the route of p and serves nothing.
+// unavailable returns a program that keeps the route and the other triggers of p,
+// and what was queued and recorded for it, and runs nothing.
 func unavailable(p *program.Program, why Diagnostic) *program.Program {
-	return &program.Program{
+	out := &program.Program{
 		Key:         p.Key,
 		UID:         p.UID,
 		Suspend:     p.Suspend,
 		Unavailable: why.Reason + ": " + why.String(),
-		Webhook: &program.Webhook{
-			Path:           p.Webhook.Path,
-			PathParameters: p.Webhook.PathParameters,
-			Unlisted:       p.Webhook.Unlisted,
-			Methods:        p.Webhook.Methods,
-			CORS:           p.Webhook.CORS,
-			MaxBodySize:    p.Webhook.MaxBodySize,
-		},
+		Schedule:    p.Schedule,
+		Event:       p.Event,
+		History:     p.History,
 	}
+	if w := p.Webhook; w != nil {
+		out.Webhook = &program.Webhook{
+			Path: w.Path, PathParameters: w.PathParameters, Unlisted: w.Unlisted,
+			Methods: w.Methods, CORS: w.CORS, MaxBodySize: w.MaxBodySize,
+		}
+	}
+	return out
 }
 
 // compiler compiles one Flow.
@@ -85,7 +91,6 @@ func newCompiler(src *Source) *compiler {
 		src:         src,
 		object:      src.Flow,
 		credentials: newCredentialSet(src, src.Flow.Namespace),
-		scope:       program.Scope{Request: true},
 	}
 }
 
@@ -96,21 +101,20 @@ func (c *compiler) flow() *program.Program {
 	c.metadata()
 	at := path("spec")
 	c.maxLength(at.field("description"), s.Description, maxText)
-	c.refuse(at,
-		option{"retry", s.Retry != nil},
-		option{"concurrency", s.Concurrency != nil},
-		option{"history", s.History != nil},
-		option{"cacheAPI", s.CacheAPI != nil},
-		option{"subscriptionsAPI", s.SubscriptionsAPI != nil},
-	)
+	c.refuse(at, option{"subscriptionsAPI", s.SubscriptionsAPI != nil})
 	p := &program.Program{
 		Key:     program.Key{Namespace: f.Namespace, Name: f.Name},
 		UID:     string(f.UID),
 		Suspend: s.Suspend,
 	}
-	p.Webhook = c.triggers(at.field("triggers"), &s.Triggers)
+	c.triggers(at.field("triggers"), &s.Triggers, p)
 	p.Values = c.values(at.field("values"), s.Values)
 	c.gates(at.field("triggers").field("webhook"), s.Triggers.Webhook, p.Webhook)
+	p.Retry = c.runRetry(at.field("retry"), s.Retry)
+	p.Concurrency = c.concurrency(at.field("concurrency"), s.Concurrency)
+	p.History = c.history(at.field("history"), s.History)
+	p.CacheAPI = c.cacheAPI(at.field("cacheAPI"), s.CacheAPI)
+	c.scope.Cache = true
 	p.Steps = c.steps(at.field("steps"), s.Steps)
 	p.Response = c.response(at.field("response"), s.Response)
 	return p

@@ -293,6 +293,10 @@ func TestReferences(t *testing.T) {
 	rotating := readWorld(t, "webhook-rotation").Credentials[0]
 	g.Expect(compile.CredentialReferences(rotating).Secrets).To(Equal(names("pets/tokens")), "both keys")
 
+	g.Expect(compile.FlowReferences(readWorld(t, "async").Flows[0]).Credentials).To(Equal(names("pets/anyone", "platform/reader")))
+	g.Expect(compile.FlowReferences(readWorld(t, "event").Flows[0]).Flows).To(Equal(names("pets/orders")))
+	g.Expect(compile.FlowReferences(readWorld(t, "steps-durable").Flows[0]).Flows).To(Equal(names("pets/nightly", "pets/other")))
+
 	in = readWorld(t, "pushover")
 	p, _ := compile.Compile(in.source(in.Flows[0]))
 	g.Expect(compile.ProgramReferences(p)).To(Equal(compile.References{
@@ -315,8 +319,10 @@ func TestReferencesAreComplete(t *testing.T) {
 				Credentials: map[types.NamespacedName]*flowv1alpha1.Credential{},
 				Secrets:     map[types.NamespacedName]map[string][]byte{},
 				ConfigMaps:  map[types.NamespacedName]map[string]string{},
+				Flows:       map[types.NamespacedName]compile.FlowFacts{},
 				RouteOwner:  all.RouteOwner,
 			}
+			follow(refs.Flows, all.Flows, some.Flows)
 			secrets := refs.Secrets
 			for _, ref := range refs.Credentials {
 				if c := all.Credentials[ref]; c != nil {
@@ -342,13 +348,27 @@ func TestReferencesAreComplete(t *testing.T) {
 	}
 }
 
+// follow adds what is called to what is known, as a controller does.
+func follow(names []types.NamespacedName, all, known map[types.NamespacedName]compile.FlowFacts) {
+	for _, name := range names {
+		facts, exists := all[name]
+		if _, seen := known[name]; seen || !exists {
+			continue
+		}
+		known[name] = facts
+		for _, callee := range facts.Calls {
+			follow([]types.NamespacedName{{Namespace: name.Namespace, Name: callee}}, all, known)
+		}
+	}
+}
+
 func TestRoutePath(t *testing.T) {
 	t.Parallel()
 	g := NewWithT(t)
 	g.Expect(compile.RoutePath(readWorld(t, "minimal").Flows[0])).To(Equal("intake"))
 	g.Expect(compile.RoutePath(readWorld(t, "webhook-path").Flows[0])).To(Equal("v1/pets.new/~all"))
 	g.Expect(compile.RoutePath(readWorld(t, "webhook-parameters").Flows[0])).To(Equal("owners/{}/pets/{}"))
-	g.Expect(compile.RoutePath(readWorld(t, "bad-unsupported-triggers").Flows[0])).To(BeEmpty())
+	g.Expect(compile.RoutePath(readWorld(t, "schedule").Flows[0])).To(BeEmpty())
 }
 
 func TestSummary(t *testing.T) {

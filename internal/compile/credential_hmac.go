@@ -48,6 +48,7 @@ func (k *credentialCompiler) hmac(at path, h *flowv1alpha1.HMACCredential) *auth
 			out.ID = &auth.IDForm{}
 		}
 		override(&out.ID.Header, id.Header)
+		k.replayWindow(at.field("id").field("replayWindow"), id.ReplayWindow, out.ID)
 	}
 	k.maxLength(at.field("signed"), h.Signed, maxSigned)
 	override(&out.Signed, h.Signed)
@@ -56,7 +57,7 @@ func (k *credentialCompiler) hmac(at path, h *flowv1alpha1.HMACCredential) *auth
 }
 
 // refuseHMAC refuses what needs a body that is decoded before its sender is
-// known, or a memory of the ids that were seen.
+// known.
 func (k *credentialCompiler) refuseHMAC(at path, h *flowv1alpha1.HMACCredential) {
 	before := len(k.list)
 	if h.Signature != nil {
@@ -66,7 +67,7 @@ func (k *credentialCompiler) refuseHMAC(at path, h *flowv1alpha1.HMACCredential)
 		k.refuse(at.field("timestamp"), option{"json", h.Timestamp.JSON != ""})
 	}
 	if h.ID != nil {
-		k.refuse(at.field("id"), option{"json", h.ID.JSON != ""}, option{"replayWindow", h.ID.ReplayWindow != ""})
+		k.refuse(at.field("id"), option{"json", h.ID.JSON != ""})
 	}
 	if len(k.list) > before {
 		k.incomplete = true
@@ -120,6 +121,14 @@ func (k *credentialCompiler) timestamp(at path, t *flowv1alpha1.HMACTimestamp, o
 	before := len(k.list)
 	tolerance := k.duration(at.field("tolerance"), t.Tolerance, auth.DefaultTolerance, maxTolerance)
 	out.ToleranceMillis = time.Duration(tolerance).Milliseconds()
+	if len(k.list) > before {
+		k.incomplete = true
+	}
+}
+
+func (k *credentialCompiler) replayWindow(at path, window flowv1alpha1.Duration, out *auth.IDForm) {
+	before := len(k.list)
+	out.ReplayWindowMillis = time.Duration(k.duration(at, window, 0, maxWindow)).Milliseconds()
 	if len(k.list) > before {
 		k.incomplete = true
 	}

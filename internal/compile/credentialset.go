@@ -48,6 +48,14 @@ func newCredentialSet(src *Source, namespace string) *credentialSet {
 	}
 }
 
+// used returns the Credentials of the program, nil if there are none.
+func (s *credentialSet) used() map[string]program.Credential {
+	if len(s.credentials) == 0 {
+		return nil
+	}
+	return s.credentials
+}
+
 // use adds a Credential to the program.
 func (s *credentialSet) use(name types.NamespacedName) (program.Credential, *problem) {
 	found, ok := s.seen[name]

@@ -11,7 +11,7 @@
 // environment or log inside, so that the controller, the gateway's tests and
 // the command line judge alike: what one accepts, the others accept.
 // [FlowReferences], [CredentialReferences] and [ProgramReferences] say what has
-// to be resolved.
+// to be resolved; of other Flows, [FactsOf] says all that counts.
 //
 // # Result
 //

@@ -16,9 +16,6 @@ import (
 	"github.com/headgate-io/headgate/internal/program"
 )
 
-// unbuiltVariables are variables of the API that this version does not have.
-var unbuiltVariables = []string{"cache", "event"}
-
 // place compiles the expressions of one place of a Flow.
 type place struct {
 	c     *compiler
@@ -51,6 +48,16 @@ func (p place) required(at path, source flowv1alpha1.Template) {
 		return
 	}
 	p.template(at, source)
+}
+
+// single compiles a template that must be exactly one ${…}; what says what it
+// yields.
+func (p place) single(at path, source flowv1alpha1.Template, what string) {
+	p.required(at, source)
+	prefix, dynamic := splitLiteral(string(source))
+	if source != "" && (!dynamic || prefix != "" || !strings.HasSuffix(string(source), "}")) {
+		p.c.invalid(at, "must be exactly one ${…} that yields "+what)
+	}
 }
 
 // condition compiles a condition; nil leaves the fallback.
@@ -125,13 +132,6 @@ func (c *compiler) expression(at path, err error) {
 	if detail, ok := errors.AsType[*expr.Error](err); ok {
 		d.Path += detail.Path
 		d.Offset, d.Message, d.Known = detail.Offset, detail.Message, detail.Known
-		for _, name := range unbuiltVariables {
-			if detail.Message == fmt.Sprintf("unknown name %q", name) {
-				d.Reason = flowv1alpha1.ReasonUnsupportedValue
-				d.Message = fmt.Sprintf("the variable %q is not supported by this version of Headgate", name)
-				d.Known = nil
-			}
-		}
 	}
 	c.list = append(c.list, d)
 }
@@ -177,8 +177,21 @@ func splitLiteral(source string) (prefix string, dynamic bool) {
 	return text.String(), false
 }
 
-// outputType returns what is known of the output of a set step: its names, and
-// the types of what is not computed.
+// knownOutput returns what is known of the output of a step that runs once, nil
+// for one of which nothing is.
+func knownOutput(s *program.Step) *expr.Type {
+	switch {
+	case s.Set != nil:
+		return outputType(s.Set)
+	case s.Cache != nil && s.Cache.Put != nil && s.Cache.Put.Value != nil:
+		return outputType(s.Cache.Put.Value)
+	default:
+		return nil
+	}
+}
+
+// outputType returns what is known of a JSON value whose strings are templates:
+// its names, and the types of what is not computed.
 func outputType(set json.RawMessage) *expr.Type {
 	decoded, err := expr.DecodeJSON(set, expr.JSONLimits{})
 	if err != nil {

@@ -53,7 +53,7 @@ func TestCompileNeverPanics(t *testing.T) {
 		`null`, `""`, `0`, `-1`, `99999999999`, `true`, `{}`, `[]`, `[null]`, `[{}]`, `{"":null}`,
 		`"${"`, `"${request"`, `"a/b"`, `"\u0000"`, `"9999999h"`, strings.Repeat(`[`, 80) + strings.Repeat(`]`, 80),
 	}
-	for _, name := range []string{"petstore", "http-fields", "response-full", "values-from", "webhook-rotation", "step-fail"} {
+	for _, name := range []string{"petstore", "http-fields", "response-full", "values-from", "webhook-rotation", "step-fail", "async", "schedule", "several-triggers", "steps-durable"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			object, err := json.Marshal(readWorld(t, name).Flows[0])

@@ -53,6 +53,8 @@ type facts struct {
 
 	// RouteOwner is the older Flow on the same path, as namespace/name.
 	RouteOwner string `json:"routeOwner,omitempty"`
+	// Flows are the other Flows of the namespace, by name.
+	Flows map[string]compile.FlowFacts `json:"flows,omitempty"`
 	// Permitted are Credentials that other namespaces may use, beside those
 	// that say so themselves with allowedNamespaces: {from: All}.
 	Permitted []string `json:"permitted,omitempty"`
@@ -212,6 +214,17 @@ func link(env *expr.Env, p *program.Program) error {
 			errs = append(errs, err)
 		}
 	}
+	text := func(source string) {
+		_, err := env.TextTemplate(source)
+		errs = append(errs, err)
+	}
+	if w := p.Webhook; w != nil {
+		condition(w.Filter)
+		if w.Deduplicate != nil {
+			text(w.Deduplicate.Key)
+		}
+	}
+	text(p.Concurrency.Key)
 	named := func(list []program.NamedTemplate) {
 		for _, one := range list {
 			template(one.Value)
@@ -224,7 +237,25 @@ func link(env *expr.Env, p *program.Program) error {
 		if s.Fail != nil {
 			template(s.Fail.Message)
 		}
+		if c := s.Cache; c != nil && c.Put != nil {
+			template(c.Put.Key)
+			tree(c.Put.Value)
+		}
+		if c := s.Cache; c != nil && c.Delete != nil {
+			template(c.Delete.Key)
+		}
+		if e := s.Emit; e != nil {
+			text(e.Resource)
+			tree(e.Data)
+		}
+		if c := s.Call; c != nil {
+			tree(c.Input)
+		}
 		if h := s.HTTP; h != nil {
+			if h.Paginate != nil {
+				template(h.Paginate.Next)
+				template(h.Paginate.Items)
+			}
 			template(h.URL)
 			named(h.Query)
 			named(h.Headers)
@@ -341,6 +372,10 @@ func (w *world) source(flow *flowv1alpha1.Flow) compile.Source {
 			allowed != nil && allowed.From == flowv1alpha1.NamespacesFromAll {
 			src.Credentials[name] = c
 		}
+	}
+	src.Flows = map[types.NamespacedName]compile.FlowFacts{}
+	for name, facts := range w.Facts.Flows {
+		src.Flows[types.NamespacedName{Namespace: flow.Namespace, Name: name}] = facts
 	}
 	if namespace, name, ok := strings.Cut(w.Facts.RouteOwner, "/"); ok {
 		src.RouteOwner = &types.NamespacedName{Namespace: namespace, Name: name}

@@ -17,13 +17,17 @@ import (
 	"github.com/headgate-io/headgate/internal/program"
 )
 
+const (
+	defaultMaxPages = 100
+	maxMaxPages     = 10_000
+)
+
 // defaultExpect takes every answer but a 2xx for a failure: also a redirect
 // that is not followed.
 const defaultExpect = "${response.status >= 200 && response.status < 300}"
 
 // http compiles an outbound call.
 func (c *compiler) http(at path, h *flowv1alpha1.HTTPCall, here place) *program.HTTP {
-	c.refuse(at, option{"paginate", h.Paginate != nil})
 	hasBody := c.oneBody(at, &h.Body, option{"multipart", len(h.Multipart) > 0}, option{"raw", h.Raw != nil})
 
 	out := &program.HTTP{
@@ -63,6 +67,24 @@ func (c *compiler) http(at path, h *flowv1alpha1.HTTPCall, here place) *program.
 	out.Expect = defaultExpect
 	if h.Expect != nil {
 		out.Expect = c.at(answer).condition(at.field("expect"), h.Expect, "")
+	}
+	if h.Paginate != nil {
+		out.Paginate = c.paginate(at.field("paginate"), h.Paginate, c.at(answer))
+		if out.Parse == program.ParseNone {
+			c.invalid(at.field("paginate"), "needs answers that are read: parse must not be None")
+		}
+	}
+	return out
+}
+
+// paginate compiles how further pages are found in an answer.
+func (c *compiler) paginate(at path, p *flowv1alpha1.Paginate, answer place) *program.Paginate {
+	answer.single(at.field("next"), p.Next, "the URL of the next page, or null")
+	answer.single(at.field("items"), p.Items, "a list")
+	out := &program.Paginate{Next: string(p.Next), Items: string(p.Items), MaxPages: defaultMaxPages}
+	if p.MaxPages != nil {
+		c.between(at.field("maxPages"), *p.MaxPages, 1, maxMaxPages)
+		out.MaxPages = int(*p.MaxPages)
 	}
 	return out
 }

@@ -30,8 +30,11 @@ func Rebind(last *program.Program, src Source) (*program.Program, Diagnostics) {
 		return &next, nil
 	}
 	r := rebinder{credentials: newCredentialSet(&src, last.Namespace), src: &src}
-	r.callers(last.Webhook)
-	next.Webhook = r.webhook(last.Webhook)
+	if last.Webhook != nil {
+		r.callers(last.Webhook.Credentials)
+		next.Webhook = r.webhook(last.Webhook)
+	}
+	r.callers(last.CacheAPI)
 	for i := range last.Steps {
 		if h := last.Steps[i].HTTP; h != nil && h.Credential != "" {
 			r.signer(h)
@@ -43,7 +46,7 @@ func Rebind(last *program.Program, src Source) (*program.Program, Diagnostics) {
 		}
 	}
 	next.Authorities = r.authorities(last.Authorities)
-	next.Credentials = r.credentials.credentials
+	next.Credentials = r.credentials.used()
 	next.Secrets = r.credentials.secrets
 	diagnostics := r.diagnostics()
 	if len(diagnostics) > 0 {
@@ -60,8 +63,8 @@ type rebinder struct {
 	credentials *credentialSet
 }
 
-func (r *rebinder) callers(w *program.Webhook) {
-	for _, ref := range w.Credentials {
+func (r *rebinder) callers(refs []string) {
+	for _, ref := range refs {
 		name, _ := parseName(ref)
 		if p := r.credentials.verifier(name); p != nil {
 			r.lost(p.reason, p.message)

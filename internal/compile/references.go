@@ -22,6 +22,8 @@ type References struct {
 	Credentials []types.NamespacedName
 	Secrets     []types.NamespacedName
 	ConfigMaps  []types.NamespacedName
+	// Flows that start the Flow or that it calls; not those that these call.
+	Flows []types.NamespacedName
 }
 
 // FlowReferences returns what a Flow refers to. The Secrets of its Credentials
@@ -36,7 +38,18 @@ func FlowReferences(f *flowv1alpha1.Flow) References {
 			r.Credentials = append(r.Credentials, credentialName(f.Namespace, ref))
 		}
 	}
+	if api := f.Spec.CacheAPI; api != nil {
+		for _, ref := range api.CredentialRefs {
+			r.Credentials = append(r.Credentials, credentialName(f.Namespace, ref))
+		}
+	}
+	if e := f.Spec.Triggers.Event; e != nil && e.FlowRef.Name != "" {
+		r.Flows = append(r.Flows, local(e.FlowRef.Name))
+	}
 	for i := range f.Spec.Steps {
+		if call := f.Spec.Steps[i].Call; call != nil && call.FlowRef.Name != "" {
+			r.Flows = append(r.Flows, local(call.FlowRef.Name))
+		}
 		h := f.Spec.Steps[i].HTTP
 		if h == nil {
 			continue
@@ -116,7 +129,7 @@ func ProgramReferences(p *program.Program) References {
 }
 
 func (r References) sorted() References {
-	for _, list := range []*[]types.NamespacedName{&r.Credentials, &r.Secrets, &r.ConfigMaps} {
+	for _, list := range []*[]types.NamespacedName{&r.Credentials, &r.Secrets, &r.ConfigMaps, &r.Flows} {
 		slices.SortFunc(*list, func(a, b types.NamespacedName) int {
 			return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
 		})

@@ -21,11 +21,15 @@ const (
 
 // response compiles how a caller is answered.
 func (c *compiler) response(at path, r *flowv1alpha1.FlowResponse) program.Response {
-	out := program.Response{Timeout: program.Duration(defaultResponseTimeout), Status: http.StatusOK}
+	out := program.Response{
+		Mode: program.ModeSync, Timeout: program.Duration(defaultResponseTimeout), Status: http.StatusOK,
+	}
 	if r == nil {
 		return out
 	}
-	c.refuse(at, option{"mode", r.Mode == flowv1alpha1.ResponseModeAsync})
+	if r.Mode != "" {
+		out.Mode = program.Mode(r.Mode)
+	}
 	oneOf(&c.collector, at.field("mode"), r.Mode, flowv1alpha1.ResponseModeSync, flowv1alpha1.ResponseModeAsync)
 	out.Timeout = c.duration(at.field("timeout"), r.Timeout, defaultResponseTimeout, maxTimeout)
 	if r.Status != nil {

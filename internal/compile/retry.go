@@ -34,36 +34,40 @@ func (c *compiler) retry(at path, s *flowv1alpha1.Step) *program.Retry {
 	if s.Set != nil || s.Fail != nil {
 		c.invalid(at, "needs an action that can fail for a while: set and fail do not")
 	}
-	out := &program.Retry{Attempts: defaultAttempts, Factor: defaultFactor}
+	out := &program.Retry{Attempts: defaultAttempts}
 	if r.Attempts != nil {
 		c.between(at.field("attempts"), *r.Attempts, 1, maxAttempts)
 		out.Attempts = int(*r.Attempts)
 	}
-	c.backoff(at.field("backoff"), r.Backoff, out)
+	out.Initial, out.Max, out.Factor = c.backoff(at.field("backoff"), r.Backoff, defaultInitial, defaultLongest)
 	out.Causes = c.causes(at.field("causes"), r.Causes)
 	return out
 }
 
-func (c *compiler) backoff(at path, b *flowv1alpha1.Backoff, out *program.Retry) {
-	out.Initial, out.Max = program.Duration(defaultInitial), program.Duration(defaultLongest)
+// backoff compiles the waits between attempts. first and most are the defaults.
+func (c *compiler) backoff(
+	at path, b *flowv1alpha1.Backoff, first, most time.Duration,
+) (initial, longest program.Duration, factor int) {
+	initial, longest, factor = program.Duration(first), program.Duration(most), defaultFactor
 	if b == nil {
-		return
+		return initial, longest, factor
 	}
-	out.Initial = c.duration(at.field("initial"), b.Initial, defaultInitial, maxBackoff)
-	out.Max = c.duration(at.field("max"), b.Max, defaultLongest, maxBackoff)
+	initial = c.duration(at.field("initial"), b.Initial, first, maxBackoff)
+	longest = c.duration(at.field("max"), b.Max, most, maxBackoff)
 	switch {
-	case out.Initial <= out.Max:
+	case initial <= longest:
 	case b.Max == "":
-		out.Max = out.Initial
+		longest = initial
 	case b.Initial == "":
-		out.Initial = out.Max
+		initial = longest
 	default:
 		c.invalid(at, "initial must not be longer than max")
 	}
 	if b.Factor != nil {
 		c.between(at.field("factor"), *b.Factor, 1, maxFactor)
-		out.Factor = int(*b.Factor)
+		factor = int(*b.Factor)
 	}
+	return initial, longest, factor
 }
 
 func (c *compiler) causes(at path, given []flowv1alpha1.RetryCause) []program.Cause {

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	flowv1alpha1 "github.com/headgate-io/headgate/api/v1alpha1"
@@ -64,11 +63,6 @@ func (c *compiler) steps(at path, steps []flowv1alpha1.Step) []program.Step {
 // step returns a step, and what later ones see of it.
 func (c *compiler) step(at path, s *flowv1alpha1.Step) (program.Step, program.StepScope) {
 	c.maxLength(at.field("note"), s.Note, maxText)
-	c.refuse(at,
-		option{"cache", s.Cache != nil},
-		option{"emit", s.Emit != nil},
-		option{"call", s.Call != nil},
-	)
 	oneOf(&c.collector, at.field("onFailure"), s.OnFailure,
 		flowv1alpha1.FailurePolicyStop, flowv1alpha1.FailurePolicyContinue)
 	c.exactlyOne(at,
@@ -89,19 +83,13 @@ func (c *compiler) step(at path, s *flowv1alpha1.Step) (program.Step, program.St
 		inside.Item = true
 		here = c.at(inside)
 	}
-	fallback := time.Duration(0)
-	if s.HTTP != nil {
-		out.HTTP = c.http(at.field("http"), s.HTTP, here)
-		fallback = defaultStepTimeout
+	c.action(at, s, here, &out)
+	if s.ForEach == nil {
+		seen.Output = knownOutput(&out)
 	}
-	if s.Set != nil {
-		out.Set = c.set(at.field("set"), s.Set, here)
-		if s.ForEach == nil {
-			seen.Output = outputType(out.Set)
-		}
-	}
-	if s.Fail != nil {
-		out.Fail = c.fail(at.field("fail"), s.Fail, here)
+	fallback := defaultStepTimeout
+	if s.Set != nil || s.Fail != nil {
+		fallback = 0
 	}
 	out.Retry = c.retry(at.field("retry"), s)
 	out.Continue = s.OnFailure == flowv1alpha1.FailurePolicyContinue
@@ -112,14 +100,32 @@ func (c *compiler) step(at path, s *flowv1alpha1.Step) (program.Step, program.St
 	return out, seen
 }
 
+// action compiles what a step does.
+func (c *compiler) action(at path, s *flowv1alpha1.Step, here place, out *program.Step) {
+	if s.HTTP != nil {
+		out.HTTP = c.http(at.field("http"), s.HTTP, here)
+	}
+	if s.Set != nil {
+		out.Set = c.set(at.field("set"), s.Set, here)
+	}
+	if s.Cache != nil {
+		out.Cache = c.cache(at.field("cache"), s.Cache, here)
+	}
+	if s.Emit != nil {
+		out.Emit = c.emit(at.field("emit"), s.Emit, here)
+	}
+	if s.Call != nil {
+		out.Call = c.call(at.field("call"), s.Call, here)
+	}
+	if s.Fail != nil {
+		out.Fail = c.fail(at.field("fail"), s.Fail, here)
+	}
+}
+
 // forEach compiles what a step is repeated for. The items themselves do not see
 // `item`.
 func (c *compiler) forEach(at path, f *flowv1alpha1.ForEach, here place) *program.ForEach {
-	here.required(at.field("items"), f.Items)
-	prefix, dynamic := splitLiteral(string(f.Items))
-	if f.Items != "" && (!dynamic || prefix != "" || !strings.HasSuffix(string(f.Items), "}")) {
-		c.invalid(at.field("items"), "must be exactly one ${…} that yields a list")
-	}
+	here.single(at.field("items"), f.Items, "a list")
 	out := &program.ForEach{Items: string(f.Items), Concurrency: 1}
 	if f.Concurrency != nil {
 		c.between(at.field("concurrency"), *f.Concurrency, 1, maxConcurrency)

@@ -28,23 +28,7 @@ var routePattern = regexp.MustCompile(
 // httpMethods are the methods of the API.
 var httpMethods = []flowv1alpha1.HTTPMethod{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
-// triggers returns what starts the Flow; never nil, so that the rest of the Flow
-// can be compiled.
-func (c *compiler) triggers(at path, t *flowv1alpha1.FlowTriggers) *program.Webhook {
-	c.refuse(at, option{"schedule", t.Schedule != nil}, option{"event", t.Event != nil})
-	if t.Webhook == nil {
-		if t.Schedule == nil && t.Event == nil {
-			c.invalid(at, "at least one of webhook, schedule, event must be set")
-		}
-		return &program.Webhook{}
-	}
-	return c.webhook(at.field("webhook"), t.Webhook)
-}
-
 func (c *compiler) webhook(at path, w *flowv1alpha1.WebhookTrigger) *program.Webhook {
-	c.refuse(at,
-		option{"deduplicate", w.Deduplicate != nil},
-	)
 	schema := c.payload(at, w)
 	hook := &program.Webhook{
 		Methods:     c.methods(at.field("methods"), w.Methods),

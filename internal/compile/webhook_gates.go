@@ -15,6 +15,7 @@ const (
 	maxCIDRs    = 64
 	maxRequests = 1_000_000
 	maxRatePer  = 24 * time.Hour
+	maxWindow   = 168 * time.Hour // for which ids and keys are remembered
 	cidrForm    = "must be a CIDR such as 192.0.2.0/24 or 2001:db8::/32"
 )
 
@@ -24,10 +25,16 @@ func (c *compiler) gates(at path, w *flowv1alpha1.WebhookTrigger, hook *program.
 	if w == nil {
 		return
 	}
-	hook.Filter = c.at(c.scope).condition(at.field("filter"), w.Filter, "")
-	hook.Handshake = c.handshake(at.field("handshake"), w.Handshake)
+	scope := c.scope
+	scope.Event = false
+	here := c.at(scope)
+	hook.Deduplicate = c.deduplicate(at.field("deduplicate"), w.Deduplicate, here)
 	hook.AllowedCIDRs = c.cidrs(at.field("allowedCIDRs"), w.AllowedCIDRs)
-	hook.RateLimit = c.rateLimit(at.field("rateLimit"), w.RateLimit)
+	hook.RateLimit = c.rateLimit(at.field("rateLimit"), w.RateLimit, here)
+	// The filter comes last: it may cost a read, which the keys must not.
+	scope.Cache = true
+	hook.Filter = c.at(scope).condition(at.field("filter"), w.Filter, "")
+	hook.Handshake = c.handshake(at.field("handshake"), w.Handshake)
 }
 
 func (c *compiler) cidrs(at path, given []string) []netip.Prefix {
@@ -45,7 +52,7 @@ func (c *compiler) cidrs(at path, given []string) []netip.Prefix {
 	return out
 }
 
-func (c *compiler) rateLimit(at path, given *flowv1alpha1.RateLimit) *program.RateLimit {
+func (c *compiler) rateLimit(at path, given *flowv1alpha1.RateLimit, here place) *program.RateLimit {
 	if given == nil {
 		return nil
 	}
@@ -60,7 +67,7 @@ func (c *compiler) rateLimit(at path, given *flowv1alpha1.RateLimit) *program.Ra
 		out.Burst = *given.Burst
 	}
 	if given.Key != nil {
-		c.at(c.scope).required(at.field("key"), *given.Key)
+		here.required(at.field("key"), *given.Key)
 		out.Key = string(*given.Key)
 	}
 	return out

@@ -170,6 +170,7 @@ func newManager(cfg *rest.Config, o Options) (ctrl.Manager, error) {
 func setup(ctx context.Context, mgr ctrl.Manager, o Options) error {
 	err := kube.RegisterFlowIndexes(ctx, mgr.GetFieldIndexer(),
 		func(f *flowv1alpha1.Flow) []types.NamespacedName { return compile.FlowReferences(f).Credentials },
+		func(f *flowv1alpha1.Flow) []types.NamespacedName { return compile.FlowReferences(f).Flows },
 		compile.RoutePath)
 	if err != nil {
 		return err

@@ -20,18 +20,22 @@ var namespaceKind = corev1.SchemeGroupVersion.WithKind("Namespace")
 const (
 	indexFlowRefs  = "headgate.refs"
 	indexFlowRoute = "headgate.route"
+	indexFlowFlows = "headgate.flows"
 )
 
 // RegisterFlowIndexes adds the indexes that the functions below need.
-// credentials names the Credentials that a Flow refers to, in any namespace;
-// route is the path below /hook/<namespace>/, or empty.
+// credentials names the Credentials that a Flow refers to, in any namespace, and
+// flows the Flows; route is the path below /hook/<namespace>/, or empty.
 func RegisterFlowIndexes(
 	ctx context.Context,
 	indexer client.FieldIndexer,
-	credentials func(*flowv1alpha1.Flow) []types.NamespacedName,
+	credentials, flows func(*flowv1alpha1.Flow) []types.NamespacedName,
 	route func(*flowv1alpha1.Flow) string,
 ) error {
-	byCredential, byRoute := flowIndexers(credentials, route)
+	byCredential, byFlow, byRoute := byNames(credentials), byNames(flows), byText(route)
+	if err := indexer.IndexField(ctx, &flowv1alpha1.Flow{}, indexFlowFlows, byFlow); err != nil {
+		return fmt.Errorf("index Flows by Flow: %w", err)
+	}
 	if err := indexer.IndexField(ctx, &flowv1alpha1.Flow{}, indexFlowRefs, byCredential); err != nil {
 		return fmt.Errorf("index Flows by Credential: %w", err)
 	}
@@ -41,29 +45,28 @@ func RegisterFlowIndexes(
 	return nil
 }
 
-func flowIndexers(
-	credentials func(*flowv1alpha1.Flow) []types.NamespacedName,
-	route func(*flowv1alpha1.Flow) string,
-) (byCredential, byRoute client.IndexerFunc) {
-	byCredential = func(obj client.Object) []string {
+func byNames(names func(*flowv1alpha1.Flow) []types.NamespacedName) client.IndexerFunc {
+	return func(obj client.Object) []string {
 		f, ok := obj.(*flowv1alpha1.Flow)
 		if !ok {
 			return nil
 		}
 		var keys []string
-		for _, name := range credentials(f) {
+		for _, name := range names(f) {
 			keys = append(keys, name.String())
 		}
 		return keys
 	}
-	byRoute = func(obj client.Object) []string {
+}
+
+func byText(text func(*flowv1alpha1.Flow) string) client.IndexerFunc {
+	return func(obj client.Object) []string {
 		f, ok := obj.(*flowv1alpha1.Flow)
-		if !ok || route(f) == "" {
+		if !ok || text(f) == "" {
 			return nil
 		}
-		return []string{route(f)}
+		return []string{text(f)}
 	}
-	return byCredential, byRoute
 }
 
 // FlowsUsing lists the Flows of all namespaces that refer to a Credential,
@@ -81,6 +84,15 @@ func FlowsAt(ctx context.Context, r client.Reader, namespace, route string) ([]f
 	var list flowv1alpha1.FlowList
 	if err := r.List(ctx, &list, client.InNamespace(namespace), client.MatchingFields{indexFlowRoute: route}); err != nil {
 		return nil, fmt.Errorf("list Flows at %s/%s: %w", namespace, route, err)
+	}
+	return list.Items, nil
+}
+
+// FlowsReferringTo lists the Flows that name a Flow, which need not exist.
+func FlowsReferringTo(ctx context.Context, r client.Reader, flow types.NamespacedName) ([]flowv1alpha1.Flow, error) {
+	var list flowv1alpha1.FlowList
+	if err := r.List(ctx, &list, client.MatchingFields{indexFlowFlows: flow.String()}); err != nil {
+		return nil, fmt.Errorf("list Flows that refer to Flow %s: %w", flow, err)
 	}
 	return list.Items, nil
 }

@@ -266,7 +266,7 @@ var ruleCases = map[string]ruleCase{
 	},
 	"timeout must be greater than 0s and at most 10m": upTo("10m", "10m1s"),
 	"ttl must be greater than 0s and at most 8760h":   upTo("8760h", "8760h1s"),
-	"ttl must be greater than 0s":                     positiveDuration,
+	"ttl must be greater than 0s and at most 87600h":  upTo("87600h", "87600h1s"),
 
 	// Subscription.
 	"exactly one of register and deliver must be set": {

@@ -44,6 +44,7 @@ func newDesk(t *testing.T, flows ...client.Object) *desk {
 	b := fake.NewClientBuilder().WithScheme(scheme).WithObjects(flows...)
 	d.Expect(kube.RegisterFlowIndexes(t.Context(), indexer{b},
 		func(*flowv1alpha1.Flow) []types.NamespacedName { return nil },
+		func(*flowv1alpha1.Flow) []types.NamespacedName { return nil },
 		func(f *flowv1alpha1.Flow) string { return f.Spec.Triggers.Webhook.Path },
 	)).To(Succeed())
 	nothing := func(context.Context, bus.Material) (*bus.Client, error) { return nil, errors.New("not in this test") }

@@ -91,6 +91,8 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager) error {
 		For(&flowv1alpha1.Flow{}, builder.WithPredicates(kube.SpecChanged())).
 		Watches(&flowv1alpha1.Flow{}, handler.EnqueueRequestsFromMapFunc(r.rivals),
 			builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		Watches(&flowv1alpha1.Flow{}, handler.EnqueueRequestsFromMapFunc(r.callers),
+			builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		Watches(&flowv1alpha1.Credential{}, handler.EnqueueRequestsFromMapFunc(r.usersOf),
 			builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		Watches(kube.NamespaceMetadata(), handler.EnqueueRequestsFromMapFunc(r.inNamespace),
@@ -198,6 +200,29 @@ func (r *Reconciler) rivals(ctx context.Context, obj client.Object) []reconcile.
 	for _, key := range r.Fleet.PublishedAt(flow.Namespace, path) {
 		if key.Name != flow.Name {
 			requests = append(requests, reconcile.Request{NamespacedName: types.NamespacedName(key)})
+		}
+	}
+	return requests
+}
+
+// callers maps a Flow to those that refer to it, and to those that call these in
+// turn: who calls whom decides whether calls come back.
+func (r *Reconciler) callers(ctx context.Context, obj client.Object) []reconcile.Request {
+	var requests []reconcile.Request
+	seen := map[types.NamespacedName]struct{}{client.ObjectKeyFromObject(obj): {}}
+	for next := []types.NamespacedName{client.ObjectKeyFromObject(obj)}; len(next) > 0; next = next[1:] {
+		flows, err := kube.FlowsReferringTo(ctx, r.Client, next[0])
+		if err != nil {
+			log.FromContext(ctx).Error(err, "Cannot find the Flows that refer to a Flow")
+			return requests
+		}
+		for i := range flows {
+			name := client.ObjectKeyFromObject(&flows[i])
+			if _, twice := seen[name]; !twice {
+				seen[name] = struct{}{}
+				next = append(next, name)
+				requests = append(requests, requestFor(&flows[i]))
+			}
 		}
 	}
 	return requests

@@ -6,6 +6,7 @@ package flow
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -89,9 +90,43 @@ func (r *Reconciler) resolve(ctx context.Context, s *scope) error {
 		return err
 	}
 	source.RouteOwner = owner
+	if source.Flows, err = r.callees(ctx, s.flow.Namespace, refs.Flows); err != nil {
+		return err
+	}
 	s.source = source
-	s.inputs = fmt.Sprintf("%s flow %s %d owner %v", inputs, s.flow.UID, s.flow.Generation, owner)
+	s.inputs = fmt.Sprintf("%s flow %s %d owner %v flows %v", inputs, s.flow.UID, s.flow.Generation, owner, source.Flows)
 	return nil
+}
+
+// callees returns what is known of Flows of a namespace, and of those that they
+// call in turn. One that does not exist, or is going, is absent.
+func (r *Reconciler) callees(
+	ctx context.Context, namespace string, names []types.NamespacedName,
+) (map[types.NamespacedName]compile.FlowFacts, error) {
+	known := make(map[types.NamespacedName]compile.FlowFacts)
+	seen := make(map[types.NamespacedName]struct{})
+	for next := slices.Clone(names); len(next) > 0; {
+		name := next[0]
+		next = next[1:]
+		if _, twice := seen[name]; twice {
+			continue
+		}
+		seen[name] = struct{}{}
+		var flow flowv1alpha1.Flow
+		err := r.Client.Get(ctx, name, &flow)
+		if client.IgnoreNotFound(err) != nil {
+			return nil, fmt.Errorf("get Flow %s: %w", name, err)
+		}
+		if err != nil || !flow.DeletionTimestamp.IsZero() {
+			continue
+		}
+		facts := compile.FactsOf(&flow)
+		known[name] = facts
+		for _, callee := range facts.Calls {
+			next = append(next, types.NamespacedName{Namespace: namespace, Name: callee})
+		}
+	}
+	return known, nil
 }
 
 // read resolves references on behalf of a Flow, grants first. It returns a

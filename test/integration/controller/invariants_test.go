@@ -83,7 +83,7 @@ var statuses = map[metav1.ConditionStatus]map[string][]string{
 		"Accepted": {"InvalidExpression", "InvalidStep", "InvalidSpec", "RouteConflict", "UnsupportedValue"},
 		"ResolvedRefs": {
 			"RefNotPermitted", "CredentialNotFound", "CredentialNotReady", "SecretNotFound", "ConfigMapNotFound",
-			"KeyNotFound", "InvalidSecretData",
+			"KeyNotFound", "InvalidSecretData", "FlowNotFound",
 		},
 		"Programmed": {"NoGateway", "Rejected", "PartiallyProgrammed", "NotProgrammed"},
 	},
