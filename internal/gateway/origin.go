@@ -6,6 +6,7 @@ package gateway
 import (
 	"net/http"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -115,7 +116,11 @@ func only(values []string) (string, bool) {
 
 // isHost tells whether a text is a host, or host:port, and nothing beside it.
 func isHost(text string) bool {
-	return text != "" && httpguts.ValidHostHeader(text) && !strings.ContainsAny(text, "/\\?#@%;, ")
+	if text == "" || !httpguts.ValidHostHeader(text) || strings.ContainsAny(text, "/\\?#@%;, ") {
+		return false
+	}
+	u, err := url.Parse("//" + text)
+	return err == nil && u.Host == text && u.Hostname() != ""
 }
 
 // dropForwarded removes what claims to know where a request comes from. Of a

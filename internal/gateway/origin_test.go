@@ -70,6 +70,9 @@ func TestOrigin(t *testing.T) {
 		"two hosts":                   {us, []string{forwardedHost, "a.example, b.example"}, "10.0.0.9", "http://hooks"},
 		"no host":                     {us, []string{forwardedHost, ""}, "10.0.0.9", "http://hooks"},
 		"a host with a path":          {us, []string{forwardedHost, "hooks.example.com/x"}, "10.0.0.9", "http://hooks"},
+		"a host cut short":            {us, []string{forwardedHost, "["}, "10.0.0.9", "http://hooks"},
+		"a port alone":                {us, []string{forwardedHost, ":80"}, "10.0.0.9", "http://hooks"},
+		"a port that is none":         {us, []string{forwardedHost, "hooks.example.com:x"}, "10.0.0.9", "http://hooks"},
 		"a host with a user":          {us, []string{forwardedHost, "user@hooks.example.com"}, "10.0.0.9", "http://hooks"},
 		"a connection without an end": {"@", []string{forwardedFor, "198.51.100.1"}, "invalid IP", "http://hooks"},
 	} {
@@ -159,6 +162,7 @@ func FuzzOrigin(f *testing.F) {
 	f.Add("198.51.100.1, 10.1.2.3", "https", "hooks.example.com")
 	f.Add("[2001:db8::1]:80,unknown", "http,https", "a@b/c")
 	f.Add(",,;", "", "[::1%25eth0]")
+	f.Add("0", "https", "[")
 	fleet := trusted("10.0.0.0/8")
 	f.Fuzz(func(t *testing.T, chain, scheme, host string) {
 		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/hook/pets/x", http.NoBody)
