@@ -114,7 +114,10 @@ type Parameter struct {
 	Default *string `json:"default,omitempty"`
 }
 
-// Deduplicate starts one run for requests with the same key.
+// Deduplicate starts one run for requests with the same key. A duplicate of an
+// asynchronous request is answered with the id of the first run; one of a
+// synchronous request with 204 when the first has succeeded, and with 409 while
+// it is under way. When the first has failed, it starts a run of its own.
 type Deduplicate struct {
 	// key that says which requests are the same: a text. A request whose key is
 	// empty is like no other.

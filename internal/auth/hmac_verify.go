@@ -24,8 +24,10 @@ type hmacVerifier struct {
 	// are "" where nothing is expected.
 	timestamp                     *TimestampForm
 	timeHeader, idHeader, listKey string
-	text                          signedText
-	ids                           []SecretID
+	// replayWindow is 0 if ids may come again.
+	replayWindow time.Duration
+	text         signedText
+	ids          []SecretID
 	// Of the two, one has as many members as ids.
 	macs   []mac
 	public []ed25519.PublicKey
@@ -44,6 +46,9 @@ func newHMACVerifier(h *HMAC, keys Keyring) *hmacVerifier {
 		ids:       h.Keys,
 	}
 	v.timeHeader, v.listKey, v.idHeader = h.places()
+	if h.ID != nil {
+		v.replayWindow = h.ID.ReplayWindow()
+	}
 	for _, id := range h.Keys {
 		if h.Algorithm == Ed25519 {
 			_, public, _ := h.decodePair(keys[id].reveal())
@@ -95,7 +100,11 @@ func (v *hmacVerifier) Verify(in *Inbound) (Identity, error) {
 	if found == len(v.ids) {
 		return refuse(Mismatch)
 	}
-	return Identity{Key: v.ids[found]}, nil
+	identity := Identity{Key: v.ids[found]}
+	if v.replayWindow > 0 {
+		identity.ID, identity.ReplayWindow = c.id, v.replayWindow
+	}
+	return identity, nil
 }
 
 // match tries every key with every signature, and returns the first key that

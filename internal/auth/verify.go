@@ -55,6 +55,11 @@ type Identity struct {
 	// be reported; for Basic authentication the password's, or that of the file
 	// with its hash; "" for None.
 	Key SecretID
+	// ID that the sender has given the message. Whoever admits the caller must
+	// not do so again for a message with the same one before ReplayWindow is over;
+	// 0 admits it as often as it comes.
+	ID           string
+	ReplayWindow time.Duration
 }
 
 // Verifier judges one inbound request.
@@ -83,6 +88,8 @@ const (
 	// Ambiguous: the header field or query parameter occurs more than once, so
 	// that two readers of the request could see two different callers.
 	Ambiguous Reason = "Ambiguous"
+	// Replayed: a message with the same id was admitted before.
+	Replayed Reason = "Replayed"
 	// Stale: the request was signed too long before or after it arrived.
 	Stale Reason = "Stale"
 	// Throttled: the value was not looked at, because too many wrong ones came

@@ -195,6 +195,24 @@ func (s *Seen) Release(ctx context.Context, flow program.Key, kind, key, value s
 	return nil
 }
 
+// Confirm gives a claim another value, and its window anew: whoever was first has
+// done what it had claimed. A claim that has ended meanwhile is made again; one
+// with a value of somebody else is left alone.
+func (s *Seen) Confirm(ctx context.Context, flow program.Key, kind, key, value, confirmed string, window time.Duration) error {
+	k, err := s.c.hashedKey(flow, kind, key)
+	if err != nil {
+		return fmt.Errorf("confirm claim of %s: %w", flow, err)
+	}
+	got, last, err := s.holder(ctx, k)
+	if err == nil && (got == nil || string(got) == value) {
+		err = s.c.store(ctx, bucketSeen, k, []byte(confirmed), window, jetstream.WithExpectLastSequencePerSubject(last))
+	}
+	if err != nil && !wrongLast(err) {
+		return fmt.Errorf("confirm claim of %s: %w", flow, err)
+	}
+	return nil
+}
+
 // Ticks is the bucket that remembers what a schedule did last.
 type Ticks struct{ c *Client }
 

@@ -47,6 +47,7 @@ func (h *handler) accept(ctx context.Context, x *exchange, request *runner.Reque
 	ctx, cancel := context.WithTimeout(ctx, acceptTimeout)
 	defer cancel()
 	err := worker.Accept(ctx, x.route.flow, request)
+	h.settleClaims(ctx, x, err == nil)
 	var undecided *work.KeyError
 	if errors.As(err, &undecided) {
 		h.writeProblem(x, x.undecided(undecided.Failure))

@@ -246,6 +246,9 @@ func (x *exchange) try(c *credential, in *auth.Inbound, before auth.Failure) aut
 		return worse(before, err)
 	}
 	x.credential, x.subject, x.auth = c.ref, identity.Subject, authOK
+	if identity.ReplayWindow > 0 {
+		x.claims = append(x.claims, claim{kind: claimSignature + c.ref, key: identity.ID, window: identity.ReplayWindow})
+	}
 	if uses := x.route.keyUses[c.ref]; uses != nil {
 		uses.used(identity.Key, x.started)
 	}

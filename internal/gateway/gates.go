@@ -21,6 +21,7 @@ const (
 	stoppedByRate   = "RateLimited"
 	stoppedByFilter = "Filtered"
 	stoppedBySchema = "SchemaViolated"
+	stoppedAsSeen   = "Duplicate"
 	stoppedAsAsked  = "Preflight"
 
 	stoppedByGreeting = "Handshake"

@@ -70,6 +70,9 @@ type exchange struct {
 	// auth is authOK, the reason of a refusal, or empty if it was not asked.
 	auth string
 
+	// claims are what must not be taken twice.
+	claims []claim
+
 	raw  []byte
 	body any
 	// decoded tells whether body was made of raw, undecodable why it could not be.
@@ -139,6 +142,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	request := h.request(x)
 	switch {
 	case !h.filter(r.Context(), x, request):
+	case !h.claimAll(r.Context(), x, request):
 	case x.isAsync():
 		h.accept(r.Context(), x, request)
 	default:
@@ -228,6 +232,7 @@ func (h *handler) run(ctx context.Context, x *exchange, request *runner.Request)
 			uses.used(key, result.Finished)
 		}
 	}
+	h.settleClaims(ctx, x, result.Err == nil)
 	h.runs.add(x.route.flow, request, result)
 	x.failure = result.Err
 	switch {

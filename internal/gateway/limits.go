@@ -96,6 +96,8 @@ const (
 
 	// acceptTimeout bounds how long a caller waits until a run is durable.
 	acceptTimeout = 10 * time.Second
+	// claimGrace is how much longer a key is claimed for a run than the run may take.
+	claimGrace = 30 * time.Second
 	// lookUpTimeout bounds a question to the bus about a run or a stored value.
 	lookUpTimeout = 5 * time.Second
 	// maxPollWait bounds how long a caller may wait for the end of a run.

@@ -14,6 +14,9 @@ import (
 // Cache returns what flows have stored.
 func (w *Worker) Cache() *bus.Cache { return w.client.Cache() }
 
+// Seen returns what flows have seen before.
+func (w *Worker) Seen() *bus.Seen { return w.client.Seen() }
+
 // AwaitEnd begins to listen for the end of a run.
 func (w *Worker) AwaitEnd(ctx context.Context, id string) (*bus.Waiter, error) {
 	return w.client.AwaitDone(ctx, id)

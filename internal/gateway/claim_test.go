@@ -1,0 +1,119 @@
+// Copyright The Headgate Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package gateway
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	. "github.com/onsi/gomega"
+
+	"github.com/headgate-io/headgate/internal/auth"
+	"github.com/headgate-io/headgate/internal/bus"
+	"github.com/headgate-io/headgate/internal/program"
+)
+
+// deduplicated starts one run for requests with the same X-Request-Id.
+func deduplicated(p *program.Program) {
+	p.Webhook.Deduplicate = &program.Deduplicate{Key: "${request.headers['x-request-id']}", Window: program.Duration(time.Hour)}
+}
+
+// Whoever sends the same twice, on whichever replica, learns of the same run.
+func TestDuplicateOfAnAsynchronousRun(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	first := startGateway(t)
+	ctl := connectController(t, first)
+	second := startGateway(t, func(o *Options) { o.Replica, o.BusURL = "gateway-1", "tls://"+first.BusAddr() })
+	store := petstore(t)
+	g.Expect(ctl.put(petProgram("orders", store.URL, async, deduplicated), first, second)).To(Equal(bus.AckServed))
+	header := asPartner("X-Request-Id", "canary-delivery-7")
+	ids := map[string]bool{}
+	var mu sync.Mutex
+	var senders sync.WaitGroup
+	for i := range 8 {
+		senders.Go(func() {
+			gw := []*replica{first, second}[i%2]
+			id := runOf(g, gw.send("POST", "/hook/pets/orders", gromit, header...))
+			mu.Lock()
+			defer mu.Unlock()
+			ids[id] = true
+		})
+	}
+	senders.Wait()
+	g.Expect(ids).To(HaveLen(1))
+	for id := range ids {
+		got := second.send("GET", "/runs/"+id, "", append(basic("partner", partnerPassword), "Prefer", "wait=30")...)
+		g.Expect(got.body).To(MatchJSON(`{"id": "` + id + `", "flow": "orders", "state": "Succeeded", "attempts": 1, "result": {"id": 1}}`))
+		g.Expect(runOf(g, first.send("POST", "/hook/pets/orders", gromit, header...))).To(Equal(id), "also when it has ended")
+	}
+	other := runOf(g, first.send("POST", "/hook/pets/orders", gromit, asPartner("X-Request-Id", "another")...))
+	g.Expect(ids).NotTo(HaveKey(other))
+	g.Expect(first.logs.String() + second.logs.String()).NotTo(ContainSubstring("canary"))
+}
+
+// A request that has failed may come again; one that has not is not run twice.
+func TestDuplicateOfASynchronousRun(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	gw := startGateway(t)
+	ctl := connectController(t, gw)
+	var calls atomic.Int32
+	hold := make(chan struct{})
+	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		switch calls.Add(1) {
+		case 1:
+			w.WriteHeader(http.StatusInternalServerError)
+			return
+		case 2:
+			<-hold
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write([]byte(`{"id": 7}`))
+	}))
+	t.Cleanup(upstream.Close)
+	g.Expect(ctl.put(petProgram("orders", upstream.URL, deduplicated), gw)).To(Equal(bus.AckServed))
+	header := asPartner("X-Request-Id", "7")
+	g.Expect(gw.send("POST", "/hook/pets/orders", gromit, header...).StatusCode).To(Equal(http.StatusBadGateway))
+	answered := make(chan reply, 1)
+	go func() { answered <- gw.send("POST", "/hook/pets/orders", gromit, header...) }()
+	eventually(t, func() bool { return calls.Load() == 2 })
+	busy := gw.send("POST", "/hook/pets/orders", gromit, header...)
+	g.Expect(busy.StatusCode).To(Equal(http.StatusConflict))
+	g.Expect(busy.Header.Get("Retry-After")).NotTo(BeEmpty())
+	close(hold)
+	g.Expect((<-answered).StatusCode).To(Equal(http.StatusCreated))
+	again := gw.send("POST", "/hook/pets/orders", gromit, header...)
+	g.Expect(again.StatusCode).To(Equal(http.StatusNoContent))
+	g.Expect(calls.Load()).To(Equal(int32(2)))
+	g.Expect(gw.send("POST", "/hook/pets/orders", gromit, asPartner()...).StatusCode).To(Equal(http.StatusUnprocessableEntity), "no key")
+}
+
+// A signed message is taken once: whoever has overheard it cannot send it again.
+func TestReplayedSignature(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	gw := startGateway(t)
+	ctl := connectController(t, gw)
+	store := petstore(t)
+	once := func(p *program.Program) {
+		signedBy(p)
+		p.Credentials["pets/hook"].HMAC.ID = &auth.IDForm{Header: "X-Github-Delivery", ReplayWindowMillis: time.Hour.Milliseconds()}
+	}
+	g.Expect(ctl.put(petProgram("pet-intake", store.URL, once), gw)).To(Equal(bus.AckServed))
+	send := func(id string) reply {
+		return gw.send("POST", "/hook/pets/pet-intake", gromit, "Content-Type", jsonType,
+			githubHeader, githubSignature(hookSecret, gromit), "X-Github-Delivery", id)
+	}
+	g.Expect(send("7").StatusCode).To(Equal(http.StatusCreated))
+	replayed := send("7")
+	g.Expect(replayed.StatusCode).To(Equal(http.StatusUnauthorized))
+	g.Expect(replayed.problem(t).Type).To(HaveSuffix("/unauthorized"))
+	g.Expect(send("8").StatusCode).To(Equal(http.StatusCreated))
+	g.Expect(gatherText(t, gw.metrics)).To(ContainSubstring(`headgate_auth_failures_total{reason="Replayed"} 1`))
+}
