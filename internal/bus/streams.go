@@ -58,7 +58,7 @@ const minStore = 128 << 20
 //	             of 128   of 1 GiB   full means
 //	programs       32     256 MiB    an edit of a Flow is not served
 //	QUEUE          32     256 MiB    accepted runs wait in INTAKE, retries where they are
-//	RUNS           24     192 MiB    runs cannot end until history is trimmed
+//	RUNS           24     192 MiB    the oldest records go before their history is over
 //	INTAKE         16     128 MiB    accepts are answered with 503
 //	DEAD            8      64 MiB    runs cannot be given up until letters are deleted
 //	cache           4      32 MiB    steps that put fail
@@ -109,6 +109,8 @@ func runConfigs(o BucketOptions) []jetstream.StreamConfig {
 	runs := runStream(streamRuns, subjectRuns, o)
 	runs.Description = "Records of Headgate's finished runs, sealed"
 	runs.MaxAge = recordAge
+	// A log that is full must not keep runs from ending.
+	runs.Discard = jetstream.DiscardOld
 
 	dead := runStream(streamDead, subjectDead, o)
 	dead.Description = "Requests of Headgate's runs that were given up, sealed"

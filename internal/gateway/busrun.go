@@ -134,6 +134,11 @@ func (g *Gateway) useBus(ctx context.Context, o bus.ClientOptions) error {
 	group.Go(func() error {
 		if client.WaitBuckets(done) == nil {
 			g.handler.runs.flushUntil(done, client.Runs())
+			last, cancel := context.WithTimeout(context.WithoutCancel(done), farewellTimeout)
+			defer cancel()
+			if err := client.Runs().Flush(last); err != nil {
+				g.log.Warn("The last records could not be written", "error", err)
+			}
 		}
 		return nil
 	})

@@ -21,6 +21,9 @@ const (
 	// storeRetry is the wait before the outcome of a run is stored again, or a
 	// run that could not be read is read again.
 	storeRetry = time.Second
+	// buryRetry is the wait before a run is tried again for which there was no
+	// room among the dead letters.
+	buryRetry = time.Minute
 	// cancelTimeout bounds how long the end of a canceled run is tried to be
 	// stored. If it is not, the run goes on under the next owner.
 	cancelTimeout = 5 * time.Second
@@ -115,8 +118,10 @@ func (a *attempt) countStart(ctx context.Context) (ready bool, err error) {
 	if a.entry.Starts >= maxStarts {
 		failure := &runner.Error{Class: program.ClassExpression, Message: fmt.Sprintf("the gateway stopped %d times while the run was under way", maxStarts)}
 		result := a.lost(failure)
+		if !a.bury(ctx, result) {
+			return false, bus.ErrFull
+		}
 		a.w.o.Observer.Ended(a.entry.Flow, result, false, bus.StateDeadLettered)
-		a.bury(ctx, result)
 		return false, nil
 	}
 	a.entry.Starts++
@@ -184,9 +189,7 @@ func (a *attempt) settle(ctx context.Context, result *runner.Result) {
 		w.o.Observer.Ended(a.entry.Flow, result, a.began, "")
 		a.retry(ctx, result)
 	case result.Err != nil:
-		w.o.Observer.Ended(a.entry.Flow, result, a.began, bus.StateDeadLettered)
-		a.bury(ctx, result)
-		w.board.done(a.t, w.clock.Now())
+		a.giveUp(ctx, result)
 	default:
 		w.o.Observer.Ended(a.entry.Flow, result, a.began, bus.StateSucceeded)
 		a.record(ctx, result, bus.StateSucceeded)
@@ -237,14 +240,40 @@ func (a *attempt) retry(ctx context.Context, result *runner.Result) {
 	a.w.board.again(a.t, seq, a.entry.Due, a.w.clock.Now())
 }
 
+// giveUp ends a run that nobody tries again. While there is no room for another
+// dead letter the run is not given up: it has one more attempt after a while.
+func (a *attempt) giveUp(ctx context.Context, result *runner.Result) {
+	w := a.w
+	if a.bury(ctx, result) {
+		w.o.Observer.Ended(a.entry.Flow, result, a.began, bus.StateDeadLettered)
+		w.board.done(a.t, w.clock.Now())
+		return
+	}
+	w.o.Observer.Ended(a.entry.Flow, result, a.began, "")
+	now := w.clock.Now()
+	w.board.again(a.t, a.t.seq, now.Add(buryRetry), now)
+}
+
 // bury stores a run that is given up: its request, to be replayed, and the
-// record of its end.
-func (a *attempt) bury(ctx context.Context, result *runner.Result) {
-	if a.until(ctx, "the dead letter", func(ctx context.Context) error {
-		return a.w.client.Dead().Put(ctx, a.entry, result.Err.Report())
-	}) {
+// record of its end. It tells whether there was room for that.
+func (a *attempt) bury(ctx context.Context, result *runner.Result) bool {
+	full := false
+	stored := a.until(ctx, "the dead letter", func(ctx context.Context) error {
+		err := a.w.client.Dead().Put(ctx, a.entry, result.Err.Report())
+		full = errors.Is(err, bus.ErrFull)
+		if full {
+			return nil
+		}
+		return err
+	})
+	if full {
+		a.w.log.Error("There is no room for a dead letter: replay or delete some", "flow", a.entry.Flow.String(), "run", a.entry.ID)
+		return false
+	}
+	if stored {
 		a.record(ctx, result, bus.StateDeadLettered)
 	}
+	return true
 }
 
 // record stores the end of the run, and tells those who wait for it.
