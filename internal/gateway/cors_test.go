@@ -128,7 +128,8 @@ func TestCORSAnswers(t *testing.T) {
 		AllowOrigins: []string{app}, AllowCredentials: true, ExposeHeaders: []string{"Headgate-Run-Id", "X-Total"},
 	}), func(p *program.Program) {
 		p.Response.Headers = []program.NamedTemplate{
-			{Name: "Access-Control-Allow-Origin", Value: "*"}, {Name: "Access-Control-Allow-Private-Network", Value: "true"},
+			{Name: "Access-Control-Allow-Origin", Value: "*"},
+			{Name: "Access-Control-Allow-Private-Network", Value: "true"},
 			{Name: "Vary", Value: "Accept-Language"},
 		}
 	}), gw)).To(Equal(bus.AckServed))
