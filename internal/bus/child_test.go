@@ -215,10 +215,13 @@ func readOnlyVolume(t *testing.T, volume string) {
 	eventually(t, func() bool { return strings.Contains(log.String(), "takes no writes") })
 	g.Expect(log.String()).To(ContainSubstring("read-only file system"))
 	g.Expect(s.Ready()).NotTo(BeClosed())
+	g.Expect(s.CheckStore()).To(MatchError(MatchRegexp("^store takes no writes: [a-z]+: read-only file system$")),
+		"the same each time, to be logged once")
 
 	g.Expect(syscall.Mount("", volume, "", syscall.MS_REMOUNT, "")).To(Succeed())
 
 	g.Eventually(s.Ready()).WithTimeout(patience).Should(BeClosed())
+	g.Expect(s.CheckStore()).To(Succeed())
 	g.Expect(log.String()).To(ContainSubstring("takes writes again"))
 	files, err := filepath.Glob(filepath.Join(volume, "store", probeFile+"*"))
 	g.Expect(err).NotTo(HaveOccurred())

@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net/http"
 	"os"
@@ -94,11 +95,29 @@ func (b *answerBuffer) Header() http.Header {
 
 func (b *answerBuffer) WriteHeader(int) {}
 
+// CheckStore returns why there is no server at this moment: its volume is full,
+// read-only or broken. It returns nil before the volume was found to be so, and
+// when it takes writes again.
+func (s *Server) CheckStore() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.trouble
+}
+
+func (s *Server) setTrouble(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.trouble = nil; err != nil {
+		s.trouble = &storeError{err.Error()}
+	}
+}
+
 // awaitStore returns nil once the store folder takes writes, or the error of ctx.
 func (s *Server) awaitStore(ctx context.Context) error {
 	said := ""
 	for {
-		err := probeStore(s.opts.StoreDir)
+		err := withoutPath(probeStore(s.opts.StoreDir))
+		s.setTrouble(err)
 		if err == nil {
 			if said != "" {
 				s.log.Info("The store of the bus takes writes again")
@@ -115,6 +134,16 @@ func (s *Server) awaitStore(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
+}
+
+// withoutPath takes the name of the probe, which is another each time, out of an
+// error.
+func withoutPath(err error) error {
+	var failed *fs.PathError
+	if errors.As(err, &failed) {
+		return fmt.Errorf("%s: %w", failed.Op, failed.Err)
+	}
+	return err
 }
 
 // probeStore writes and syncs a file as large as the largest message.

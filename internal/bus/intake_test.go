@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	. "github.com/onsi/gomega"
 
 	"github.com/headgate-io/headgate/internal/program"
@@ -205,6 +206,31 @@ func TestAcceptFailsWithoutStreamOrConnection(t *testing.T) {
 	g.Expect(gateway.CheckWrites()).NotTo(Succeed())
 	stop()
 	g.Expect(intake.Accept(t.Context(), testEntry("orders", "c"))).To(MatchError(ErrUnavailable))
+}
+
+// Whoever writes does not wait for a server that is gone, as when it is started
+// anew because its disk is full.
+func TestWriteEndsWithItsConnection(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	s := startServer(t)
+	gateway := connect(t, RoleGateway, s, inProcess(s))
+	g.Expect(gateway.WaitConnected(t.Context())).To(Succeed())
+	// A subject that somebody hears and nobody answers.
+	subject := subjectDone + "write"
+	heard := make(chan struct{})
+	_, err := gateway.nc.Subscribe(subject, func(*nats.Msg) { close(heard) })
+	g.Expect(err).NotTo(HaveOccurred())
+	failed := make(chan error, 1)
+	go func() {
+		_, err := gateway.publish(t.Context(), nats.NewMsg(subject))
+		failed <- err
+	}()
+	g.Eventually(heard).WithTimeout(patience).Should(BeClosed())
+	s.stop()
+	g.Eventually(failed).WithTimeout(patience).Should(Receive(&err))
+	g.Expect(err).To(MatchError(ErrUnavailable))
+	g.Expect(err).NotTo(MatchError(context.DeadlineExceeded))
 }
 
 // After a crash the intake may hold what was drained already: a run that has

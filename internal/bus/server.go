@@ -81,6 +81,8 @@ type Server struct {
 	// ns is the server of this moment; nil before Start and while the store
 	// takes no writes.
 	ns *server.Server
+	// trouble is why the store takes no writes; nil while it does.
+	trouble error
 	// addr is where the listener was first; it stays there.
 	addr string
 }

@@ -234,7 +234,7 @@ func (c *Client) publishBatch(ctx context.Context, messages []*nats.Msg) (uint64
 	if err := c.writable(); err != nil {
 		return 0, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	ctx, cancel := c.writing(ctx)
 	defer cancel()
 	for _, m := range messages {
 		if m.Header == nil {
@@ -294,7 +294,13 @@ func clearBatch(m *nats.Msg) {
 func (c *Client) await(ctx context.Context, ack jetstream.PubAckFuture) (uint64, error) {
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
+	var lost <-chan struct{}
+	if s := c.link.state(); s.connected {
+		lost = s.changed
+	}
 	select {
+	case <-lost:
+		return 0, writeError(ErrNotConnected)
 	case a := <-ack.Ok():
 		c.writes.settled(nil)
 		return a.Sequence, nil
@@ -307,12 +313,26 @@ func (c *Client) await(ctx context.Context, ack jetstream.PubAckFuture) (uint64,
 	}
 }
 
+// writing bounds how long one write may take. A connection that is lost gives no
+// answer any more: nobody waits for it. So does a server that restarts because
+// its disk is full.
+func (c *Client) writing(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	s := c.link.state()
+	if !s.connected {
+		// The callback of the connection that stands is on its way.
+		return ctx, cancel
+	}
+	session, end := c.untilDisconnected(ctx, s.epoch)
+	return session, func() { end(); cancel() }
+}
+
 // publish stores one message by itself and returns its sequence.
 func (c *Client) publish(ctx context.Context, m *nats.Msg, o ...jetstream.PublishOpt) (uint64, error) {
 	if err := c.writable(); err != nil {
 		return 0, err
 	}
-	limited, cancel := context.WithTimeout(ctx, writeTimeout)
+	limited, cancel := c.writing(ctx)
 	defer cancel()
 	ack, err := c.js.PublishMsg(limited, m, append(o, jetstream.WithRetryAttempts(0))...)
 	if ctx.Err() == nil {
