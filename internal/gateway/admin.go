@@ -26,6 +26,9 @@ type readiness struct {
 	Revision uint64 `json:"revision"`
 	// Bus is no condition of readiness: webhooks are served without it.
 	Bus string `json:"bus"`
+	// NotDurable is why runs that nobody waits for are not accepted at this
+	// moment, such as a full disk. It is no condition of readiness either.
+	NotDurable string `json:"notDurable,omitempty"`
 }
 
 // readiness says whether webhooks should be sent here.
@@ -36,6 +39,9 @@ func (g *Gateway) readiness(ctx context.Context) readiness {
 	if client != nil && client.Connected() {
 		r.Bus = "connected"
 	}
+	if err := g.checkStore(client); err != nil {
+		r.NotDurable = err.Error()
+	}
 	switch {
 	case g.handler.draining.Load():
 		r.Reason = "draining"
@@ -45,6 +51,19 @@ func (g *Gateway) readiness(ctx context.Context) readiness {
 		r.Ready = true
 	}
 	return r
+}
+
+// checkStore returns why nothing can be made durable at this moment.
+func (g *Gateway) checkStore(client *bus.Client) error {
+	if server := g.server.Load(); server != nil {
+		if err := server.CheckStore(); err != nil {
+			return err
+		}
+	}
+	if client == nil {
+		return nil
+	}
+	return client.CheckWrites()
 }
 
 // waitingFor says what is missing for the first snapshot.

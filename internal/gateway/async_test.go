@@ -156,9 +156,18 @@ func TestNoBusNoAccept(t *testing.T) {
 	second := startGateway(t, func(o *Options) { o.Replica, o.BusURL = "gateway-1", "tls://"+first.BusAddr() })
 	g.Expect(ctl.put(echoProgram("orders", "hello", async), second)).To(Equal(bus.AckServed))
 	runOf(g, second.send("POST", "/hook/pets/orders", `{"a": 1}`, "Content-Type", jsonType))
+	notDurable := func() string {
+		got := second.get("/readyz")
+		g.Expect(got.StatusCode).To(Equal(http.StatusOK), "runs that somebody waits for go on")
+		var state readiness
+		g.Expect(json.Unmarshal([]byte(got.body), &state)).To(Succeed())
+		return state.NotDurable
+	}
+	g.Expect(notDurable()).To(BeEmpty())
 	first.stop()
 	got := second.send("POST", "/hook/pets/orders", `{"a": 1}`, "Content-Type", jsonType)
 	g.Expect(got.StatusCode).To(Equal(http.StatusServiceUnavailable))
 	g.Expect(got.Header.Get("Retry-After")).NotTo(BeEmpty())
 	g.Expect(got.problem(t).Type).To(HaveSuffix("not-durable"))
+	g.Eventually(notDurable).WithTimeout(patience).Should(ContainSubstring("cannot store"))
 }

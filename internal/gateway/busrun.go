@@ -40,6 +40,7 @@ func (g *Gateway) runBus(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	g.server.Store(server)
 	// The server outlives ctx: the last reports are written to it.
 	group, failed := errgroup.WithContext(context.WithoutCancel(ctx))
 	serving, stopServer := context.WithCancel(failed)

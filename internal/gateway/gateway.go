@@ -39,6 +39,9 @@ type Gateway struct {
 
 	// client is set once the bus can be used.
 	client atomic.Pointer[bus.Client]
+	// server is nil until the bus of the gateway itself is started, or for ever if
+	// it uses another.
+	server atomic.Pointer[bus.Server]
 	// phase is what Run is waiting for before that.
 	phase atomic.Pointer[string]
 
