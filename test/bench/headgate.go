@@ -24,39 +24,44 @@ import (
 // keys of the bus, compiles the flow and puts it on the bus.
 func startHeadgate(level string) func(context.Context, *bench, *system) error {
 	return func(ctx context.Context, b *bench, s *system) error {
-		flow, err := compileFlow(ctx, b.dir, b.upstream)
-		if err != nil {
-			return err
-		}
-		material, err := bus.Generate(time.Now(), []string{"127.0.0.1"})
-		if err != nil {
-			return err
-		}
-		dir := filepath.Join(b.dir, "headgate-"+level)
-		if err := os.MkdirAll(filepath.Join(dir, "bus"), 0o700); err != nil {
-			return err
-		}
-		for name, value := range material.GatewayData() {
-			if err := os.WriteFile(filepath.Join(dir, "bus", name), value, 0o600); err != nil {
-				return err
-			}
-		}
-		busAddress, err := freeAddress(ctx)
-		if err != nil {
-			return err
-		}
-		s.process, err = launch(dir, "gateway", b.gateway,
-			"--listen-address="+s.address, "--admin-address=127.0.0.1:0", "--bus-listen-address="+busAddress,
-			"--bus-dir="+filepath.Join(dir, "bus"), "--store-dir="+filepath.Join(dir, "store"),
-			"--replica=bench", "--allow-cidrs=127.0.0.0/8", "--log-level="+level)
-		if err != nil {
-			return err
-		}
-		if err := s.await(ctx, answers(ctx, busAddress)); err != nil {
-			return err
-		}
-		return publish(ctx, busAddress, material, flow)
+		return serveFlow(ctx, b, s, level, "flow.yaml", "127.0.0.1:0")
 	}
+}
+
+// serveFlow starts a gateway that serves the flow of a file in testdata.
+func serveFlow(ctx context.Context, b *bench, s *system, level, file, admin string) error {
+	flow, err := compileFlow(ctx, b.dir, b.upstream, file)
+	if err != nil {
+		return err
+	}
+	material, err := bus.Generate(time.Now(), []string{"127.0.0.1"})
+	if err != nil {
+		return err
+	}
+	dir := filepath.Join(b.dir, "headgate-"+level)
+	if err := os.MkdirAll(filepath.Join(dir, "bus"), 0o700); err != nil {
+		return err
+	}
+	for name, value := range material.GatewayData() {
+		if err := os.WriteFile(filepath.Join(dir, "bus", name), value, 0o600); err != nil {
+			return err
+		}
+	}
+	busAddress, err := freeAddress(ctx)
+	if err != nil {
+		return err
+	}
+	s.process, err = launch(dir, "gateway", b.gateway,
+		"--listen-address="+s.address, "--admin-address="+admin, "--bus-listen-address="+busAddress,
+		"--bus-dir="+filepath.Join(dir, "bus"), "--store-dir="+filepath.Join(dir, "store"),
+		"--replica=bench", "--allow-cidrs=127.0.0.0/8", "--log-level="+level)
+	if err != nil {
+		return err
+	}
+	if err := s.await(ctx, answers(ctx, busAddress)); err != nil {
+		return err
+	}
+	return publish(ctx, busAddress, material, flow)
 }
 
 // publish puts a program on the bus and leaves.
@@ -78,13 +83,13 @@ func publish(ctx context.Context, address string, material bus.Material, flow *p
 	return err
 }
 
-// compileFlow compiles testdata/flow.yaml as the command line does.
-func compileFlow(ctx context.Context, dir, upstream string) (*program.Program, error) {
-	text, err := testdata.ReadFile("testdata/flow.yaml")
+// compileFlow compiles a file of testdata as the command line does.
+func compileFlow(ctx context.Context, dir, upstream, name string) (*program.Program, error) {
+	text, err := testdata.ReadFile("testdata/" + name)
 	if err != nil {
 		return nil, err
 	}
-	path := filepath.Join(dir, "flow.yaml")
+	path := filepath.Join(dir, name)
 	if err := os.WriteFile(path, bytes.ReplaceAll(text, []byte("UPSTREAM"), []byte(upstream)), 0o600); err != nil {
 		return nil, err
 	}
@@ -101,7 +106,7 @@ func compileFlow(ctx context.Context, dir, upstream string) (*program.Program, e
 		findings = append(findings, f.Findings...)
 	}
 	if len(findings) > 0 {
-		return nil, fmt.Errorf("testdata/flow.yaml: %v", findings)
+		return nil, fmt.Errorf("testdata/%s: %v", name, findings)
 	}
 	p, diagnostics := compile.Compile(compile.Source{
 		Flow:        set.Flows[types.NamespacedName{Namespace: "pets", Name: "pet-intake"}],
@@ -110,7 +115,7 @@ func compileFlow(ctx context.Context, dir, upstream string) (*program.Program, e
 		ConfigMaps:  set.ConfigMaps,
 	})
 	if len(diagnostics) > 0 {
-		return nil, fmt.Errorf("testdata/flow.yaml: %v", diagnostics)
+		return nil, fmt.Errorf("testdata/%s: %v", name, diagnostics)
 	}
 	return p, nil
 }

@@ -48,6 +48,8 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	flags.StringVar(&b.gateway, "gateway", "bin/gateway", "the gateway's binary")
 	flags.IntVar(&b.rounds, "rounds", 5, "how often everything is measured")
 	flags.DurationVar(&b.duration, "duration", 2*time.Second, "how long each measurement takes")
+	flags.BoolVar(&b.async, "async", false, "measure requests that nobody waits for instead")
+	flags.StringVar(&b.accepts, "accepts", "", "with --async: a file with the output of BenchmarkAccept, to compare with")
 	flags.StringVar(&b.only, "only", "", "only systems whose name holds this text, beside the handler to compare with")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -64,6 +66,10 @@ type bench struct {
 	gateway, only string
 	rounds        int
 	duration      time.Duration
+	// async measures requests that nobody waits for, and compares them with the
+	// figures of BenchmarkAccept in the file accepts.
+	async   bool
+	accepts string
 
 	self     string
 	dir      string
@@ -116,6 +122,9 @@ func (b *bench) run(ctx context.Context) (err error) {
 		return fmt.Errorf("upstream: %w", err)
 	}
 	defer b.stop()
+	if b.async {
+		return b.runAsync(ctx)
+	}
 	if err := b.start(ctx); err != nil {
 		return err
 	}
