@@ -25,6 +25,10 @@ FUZZ_RUN ?= .
 WIRE_REQUESTS ?= 120000
 # Arguments of "make bench", such as --rounds=9 --duration=4s.
 BENCH_ARGS ?=
+# Arguments of "make bench-async" for its measurement over HTTP.
+BENCH_ASYNC_ARGS ?=
+# Further arguments of the chaos targets, such as --seed=N or --dir=FOLDER.
+CHAOS_ARGS ?=
 # The packages that fuzz, bench-go and deflake work on.
 PKG ?= ./...
 # Further arguments of every "go test", such as -run=TestName or -v.
@@ -143,10 +147,36 @@ fuzz-strangers: ## Run the fuzz targets of what reads the words of strangers for
 	FUZZ_RUN='^Fuzz(Lexer|BasicHeader|SignatureHeader|Decode(JSON|XML|Form|Multipart)|SplitPath|Route|Header|AnswerHeader|URL|BuildURL|Guard)$$' \
 		hack/fuzz.sh $(FUZZ_TIME) ./internal/auth ./internal/expr ./internal/gateway ./internal/runner
 
+# Sends requests that nobody waits for to a gateway that is killed, and counts.
+CHAOS = CGO_ENABLED=0 go build -trimpath -o bin/chaos ./test/chaos && bin/chaos $(CHAOS_ARGS)
+
+.PHONY: chaos
+chaos: build ## Kill a gateway under load 1,000 times and until a million runs were accepted: none may be lost.
+	$(CHAOS) --cycles=1000 --acknowledged=1000000
+
+.PHONY: chaos-short
+chaos-short: build ## Kill a gateway under load 30 times.
+	$(CHAOS) --cycles=30 --backlog=1500
+
+.PHONY: chaos-power
+chaos-power: build ## Cut the power of the store's volume 200 times; needs root, losetup and mkfs.ext4.
+	$(CHAOS) --power-cuts=200
+
+.PHONY: chaos-disk
+chaos-disk: build ## Fill the store's volume and make room again; needs root, losetup and mkfs.ext4.
+	$(CHAOS) --full-disk
+
 .PHONY: bench
 bench: build ## Compare the gateway with a handler by hand, nginx and HAProxy (Debian: apt-get install nginx haproxy); BENCH_ARGS=--help.
 	CGO_ENABLED=0 go build -trimpath -o bin/bench ./test/bench
 	bin/bench $(BENCH_ARGS)
+
+# The bus and the gateway use the same disk, one after the other.
+.PHONY: bench-async
+bench-async: build ## Measure durable accepts per second at the bus and over HTTP, against what the disk can do.
+	CGO_ENABLED=0 go build -trimpath -o bin/bench ./test/bench
+	go test -run='^$$' -bench='^BenchmarkAccept$$' -benchtime=60000x ./internal/bus | tee bin/accepts.txt
+	bin/bench --async --accepts=bin/accepts.txt $(BENCH_ASYNC_ARGS)
 
 .PHONY: bench-go
 bench-go: ## Run the Go benchmarks of PKG.

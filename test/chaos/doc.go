@@ -12,12 +12,22 @@
 // must arrive in order. At the end it prints
 //
 //	ok         acknowledged, received, and ended well
-//	lost       acknowledged, and never received or never ended
+//	open       acknowledged, and its end is not known: at the end of the test it is lost
+//	lost       acknowledged, and never received, or ended otherwise
 //	duplicate  received more than once under the same Idempotency-Key: at-least-once allows it
 //	unstable   received under two Idempotency-Keys
 //	unknown    received though it was not acknowledged: the gateway died before it could answer
 //	reordered  received for the first time after a later one of the same caller
 //	repeated   called by a first step again after the second had begun
 //
-// and fails if anything is lost, unstable, reordered or repeated.
+// and fails if anything is open, lost, unstable, reordered or repeated.
+//
+// SIGKILL takes nothing from the page cache, and so cannot tell whether what was
+// acknowledged had been synced. With --power-cuts the store is on an ext4 file
+// system of its own, which is shut down without its journal (EXT4_IOC_SHUTDOWN)
+// before the gateway is killed, and mounted again: what was not synced is gone.
+// With --full-disk that file system is small and is filled: callers must be
+// refused with 503 and Retry-After while runs that somebody waits for go on and
+// /readyz says why, and with room again everything goes on by itself. Both need
+// root, losetup and mkfs.ext4, and run in a mount namespace of their own.
 package main

@@ -23,7 +23,12 @@ import (
 const (
 	namespace = "chaos"
 	flow      = "intake"
-	loopback  = "127.0.0.1"
+	// syncFlow calls the same upstream while its caller waits.
+	syncFlow = "waiting"
+	loopback = "127.0.0.1"
+	// maxHistory is how many records are kept; the runs are asked about before
+	// more have ended.
+	maxHistory = 100_000
 	// patience is how long anything may take before the test is given up.
 	patience = 2 * time.Minute
 	poll     = 20 * time.Millisecond
@@ -33,15 +38,17 @@ const (
 // store and the same addresses.
 type gateway struct {
 	binary, dir, store string
-	hook, admin, bus   string
-	material           bus.Material
-	log                *os.File
-	process            *exec.Cmd
+	// storeSize is --store-max-size.
+	storeSize        int64
+	hook, admin, bus string
+	material         bus.Material
+	log              *os.File
+	process          *exec.Cmd
 }
 
 // newGateway lays out the keys of a gateway.
-func newGateway(binary, dir, store string) (*gateway, error) {
-	g := &gateway{binary: binary, dir: dir, store: store}
+func newGateway(binary, dir, store string, storeSize int64) (*gateway, error) {
+	g := &gateway{binary: binary, dir: dir, store: store, storeSize: storeSize}
 	for _, address := range []*string{&g.hook, &g.admin, &g.bus} {
 		var err error
 		if *address, err = freeAddress(); err != nil {
@@ -78,7 +85,7 @@ func freeAddress() (string, error) {
 func (g *gateway) start(ctx context.Context) error {
 	g.process = exec.CommandContext(context.WithoutCancel(ctx), g.binary, //nolint:gosec // The binary is the operator's choice.
 		"--listen-address="+g.hook, "--admin-address="+g.admin, "--bus-listen-address="+g.bus,
-		"--bus-dir="+filepath.Join(g.dir, "bus"), "--store-dir="+g.store, "--replica=gateway-0",
+		"--bus-dir="+filepath.Join(g.dir, "bus"), "--store-dir="+g.store, "--replica=gateway-0", fmt.Sprintf("--store-max-size=%d", g.storeSize),
 		"--allow-cidrs=127.0.0.0/8", "--drain-delay=0", "--log-level=warn")
 	g.process.Stdout, g.process.Stderr = g.log, g.log
 	g.process.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -145,37 +152,52 @@ func (g *gateway) publish(ctx context.Context, upstream string) error {
 	if err := controller.WaitConnected(ctx); err != nil {
 		return err
 	}
-	if err := controller.EnsureBuckets(ctx, bus.BucketOptions{}); err != nil {
+	if err := controller.EnsureBuckets(ctx, bus.BucketOptions{StoreSize: g.storeSize}); err != nil {
 		return err
 	}
-	_, err = controller.Programs().Put(ctx, chaosProgram(upstream))
-	return err
+	for _, p := range []*program.Program{chaosProgram(upstream), syncProgram(upstream)} {
+		if _, err := controller.Programs().Put(ctx, p); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // chaosProgram is an asynchronous flow of two steps, ordered by caller.
 func chaosProgram(upstream string) *program.Program {
-	step := func(name, body string) program.Step {
-		return program.Step{
-			Name: name, Timeout: program.Duration(30 * time.Second),
-			HTTP: &program.HTTP{
-				Method: http.MethodPost, URL: upstream + "/" + name, JSON: json.RawMessage(body),
-				Parse: program.ParseAuto, Expect: "${response.status == 200}",
-			},
-		}
-	}
+	p := flowProgram(flow, program.ModeAsync,
+		callStep(upstream, "first", `{"number": "${request.body.number}"}`),
+		callStep(upstream, "second", `{"number": "${steps.first.body.number}"}`))
+	p.Retry = program.RunRetry{Attempts: 50, Initial: program.Duration(50 * time.Millisecond), Max: program.Duration(time.Second), Factor: 2}
+	p.Concurrency = program.Concurrency{Limit: 64, Key: "${string(request.body.caller)}"}
+	p.History = program.History{Limit: maxHistory, TTL: program.Duration(time.Hour), Payloads: program.PayloadsNone}
+	return p
+}
+
+// syncProgram is a flow whose callers wait for it.
+func syncProgram(upstream string) *program.Program {
+	return flowProgram(syncFlow, program.ModeSync, callStep(upstream, "third", `{"number": "${request.body.number}"}`))
+}
+
+func flowProgram(name string, mode program.Mode, steps ...program.Step) *program.Program {
 	return &program.Program{
-		Key: program.Key{Namespace: namespace, Name: flow}, UID: "chaos",
+		Key: program.Key{Namespace: namespace, Name: name}, UID: "chaos-" + name,
 		Webhook: &program.Webhook{
-			Path: flow, Methods: []string{http.MethodPost}, Credentials: []string{"chaos/anyone"}, MaxBodySize: 1 << 20,
+			Path: name, Methods: []string{http.MethodPost}, Credentials: []string{"chaos/anyone"}, MaxBodySize: 1 << 20,
 		},
 		Credentials: map[string]program.Credential{"chaos/anyone": {Spec: auth.Spec{None: &auth.None{}}}},
-		Steps: []program.Step{
-			step("first", `{"number": "${request.body.number}"}`),
-			step("second", `{"number": "${steps.first.body.number}"}`),
+		Steps:       steps,
+		Response:    program.Response{Mode: mode, Timeout: program.Duration(time.Minute), Status: http.StatusOK},
+	}
+}
+
+// callStep posts a number to the upstream.
+func callStep(upstream, name, body string) program.Step {
+	return program.Step{
+		Name: name, Timeout: program.Duration(30 * time.Second),
+		HTTP: &program.HTTP{
+			Method: http.MethodPost, URL: upstream + "/" + name, JSON: json.RawMessage(body),
+			Parse: program.ParseAuto, Expect: "${response.status == 200}",
 		},
-		Retry:       program.RunRetry{Attempts: 50, Initial: program.Duration(50 * time.Millisecond), Max: program.Duration(time.Second), Factor: 2},
-		Concurrency: program.Concurrency{Limit: 64, Key: "${string(request.body.caller)}"},
-		History:     program.History{Limit: 1 << 30, TTL: program.Duration(time.Hour), Payloads: program.PayloadsNone},
-		Response:    program.Response{Mode: program.ModeAsync, Timeout: program.Duration(time.Minute), Status: http.StatusOK},
 	}
 }

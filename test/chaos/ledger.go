@@ -39,7 +39,7 @@ type event struct {
 
 // counts is the histogram of a ledger.
 type counts struct {
-	sent, acknowledged, ok, lost, duplicate, unstable, unknown, reordered, repeated int
+	sent, acknowledged, ok, open, lost, duplicate, unstable, unknown, reordered, repeated int
 }
 
 func newLedger() *ledger { return &ledger{newest: make(map[int]int)} }
@@ -137,6 +137,9 @@ func (l *ledger) count() (c counts) {
 		case e.received > 0 && e.state == "Succeeded":
 			c.acknowledged++
 			c.ok++
+		case e.state == "":
+			c.acknowledged++
+			c.open++
 		default:
 			c.acknowledged++
 			c.lost++
@@ -159,11 +162,11 @@ func (l *ledger) count() (c counts) {
 
 // print writes the histogram.
 func (c counts) print(w io.Writer) {
-	_, _ = fmt.Fprintf(w, "sent %d  acknowledged %d  ok %d  lost %d  duplicate %d  unstable %d  unknown %d  reordered %d  repeated %d\n",
-		c.sent, c.acknowledged, c.ok, c.lost, c.duplicate, c.unstable, c.unknown, c.reordered, c.repeated)
+	_, _ = fmt.Fprintf(w, "sent %d  acknowledged %d  ok %d  open %d  lost %d  duplicate %d  unstable %d  unknown %d  reordered %d  repeated %d\n",
+		c.sent, c.acknowledged, c.ok, c.open, c.lost, c.duplicate, c.unstable, c.unknown, c.reordered, c.repeated)
 }
 
 // good tells whether every promise was kept.
 func (c counts) good() bool {
-	return c.lost == 0 && c.unstable == 0 && c.reordered == 0 && c.repeated == 0
+	return c.open == 0 && c.lost == 0 && c.unstable == 0 && c.reordered == 0 && c.repeated == 0
 }

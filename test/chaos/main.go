@@ -20,6 +20,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/headgate-io/headgate/internal/bus"
 )
 
 // client of everything that this program asks.
@@ -31,13 +33,27 @@ var client = &http.Client{
 type options struct {
 	gateway, dir string
 	cycles       int
+	powerCuts    int
+	fullDisk     bool
 	callers      int
+	backlog      int
 	acknowledged int
 	seed         uint64
 }
 
-// maxBacklog is how far the callers may be ahead of the runs.
-const maxBacklog = 4000
+// onVolume tells whether the store is on a volume of its own.
+func (o *options) onVolume() bool { return o.powerCuts > 0 || o.fullDisk }
+
+const (
+	// volumeSize is of the volume whose power is cut, and smallVolume of the one
+	// that is filled, with a store of the smallest size.
+	volumeSize, smallVolume = 3 << 30, 300 << 20
+	smallStore              = 128 << 20
+)
+
+// askInterval is how often the gateway is asked at the end what became of runs:
+// each question takes time from the runs.
+const askInterval = time.Second
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -45,7 +61,10 @@ func main() {
 	flag.StringVar(&o.gateway, "gateway", "bin/gateway", "the binary of the gateway")
 	flag.StringVar(&o.dir, "dir", "", "the folder of the store and the log; empty: a temporary one, removed if all is well")
 	flag.IntVar(&o.cycles, "cycles", 30, "how often the gateway is killed")
+	flag.IntVar(&o.powerCuts, "power-cuts", 0, "how often the power of the store's volume is cut, instead of killing the gateway alone; needs root and a loop device")
+	flag.BoolVar(&o.fullDisk, "full-disk", false, "fill the store's volume, instead of killing the gateway; needs root and a loop device")
 	flag.IntVar(&o.callers, "callers", 32, "how many callers send at one time")
+	flag.IntVar(&o.backlog, "backlog", 4000, "how many runs the callers may be ahead")
 	flag.IntVar(&o.acknowledged, "acknowledged", 0, "go on, with more cycles, until so many requests were acknowledged")
 	flag.Uint64Var(&o.seed, "seed", uint64(time.Now().UnixNano()), "of the moments at which the gateway is killed") //nolint:gosec // Any number will do.
 	flag.Parse()
@@ -58,6 +77,9 @@ func main() {
 }
 
 func run(ctx context.Context, o *options) (err error) {
+	if o.onVolume() && os.Getenv(namespaceVariable) == "" {
+		return inNamespace(ctx)
+	}
 	dir := o.dir
 	if dir == "" {
 		if dir, err = os.MkdirTemp("", "headgate-chaos-"); err != nil {
@@ -73,73 +95,144 @@ func run(ctx context.Context, o *options) (err error) {
 	events := newLedger()
 	upstream := httptest.NewServer(upstreamOf(events))
 	defer upstream.Close()
-	g, err := newGateway(o.gateway, dir, filepath.Join(dir, "store"))
-	if err != nil {
+	s := &session{o: o, events: events, upstream: upstream.URL}
+	store, storeSize := filepath.Join(dir, "store"), bus.DefaultMaxStore
+	if o.onVolume() {
+		size := int64(volumeSize)
+		if o.fullDisk {
+			size, storeSize = smallVolume, smallStore
+		}
+		if s.volume, err = newVolume(ctx, dir, size); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, s.volume.unmount(ctx)) }()
+		store = filepath.Join(s.volume.dir, "store")
+	}
+	if s.gateway, err = newGateway(o.gateway, dir, store, storeSize); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, g.log.Close()) }()
-	if err := g.start(ctx); err != nil {
+	defer func() { err = errors.Join(err, s.gateway.log.Close()) }()
+	if err := s.gateway.start(ctx); err != nil {
 		return err
 	}
-	defer func() { _ = g.kill() }() // it may be dead by now
-	if err := g.publish(ctx, upstream.URL); err != nil {
+	defer func() { _ = s.gateway.kill() }() // it may be dead by now
+	if err := s.gateway.publish(ctx, upstream.URL); err != nil {
 		return fmt.Errorf("publish: %w", err)
 	}
+	return s.run(ctx)
+}
+
+// session is one run of the test.
+type session struct {
+	o        *options
+	upstream string
+	gateway  *gateway
+	// volume is nil if the store is in a folder like any other.
+	volume *volume
+	events *ledger
+	// full is what callers met while the volume was full.
+	full fullness
+}
+
+// run lets the callers call while the gateway suffers, and counts.
+func (s *session) run(ctx context.Context) error {
 	calling, stopCalling := context.WithCancel(ctx)
 	var callers sync.WaitGroup
-	for caller := range o.callers {
-		callers.Go(func() { call(calling, g, events, caller) })
+	for caller := range s.o.callers {
+		callers.Go(func() { s.call(calling, caller) })
 	}
-	err = kills(ctx, o, g, events)
+	suffer := s.kills
+	if s.o.fullDisk {
+		suffer = s.fillDisk
+	}
+	err := suffer(ctx)
 	stopCalling()
 	callers.Wait()
 	if err != nil {
 		return err
 	}
-	return settle(ctx, g, events)
+	return settle(ctx, s.gateway, s.events)
 }
 
 // kills kills the gateway at random moments and starts it again.
-func kills(ctx context.Context, o *options, g *gateway, events *ledger) error {
-	random := rand.New(rand.NewPCG(o.seed, 0)) //nolint:gosec // To be repeated, not to be secret.
+func (s *session) kills(ctx context.Context) error {
+	random := rand.New(rand.NewPCG(s.o.seed, 0)) //nolint:gosec // To be repeated, not to be secret.
 	began := time.Now()
-	for cycle := 1; cycle <= o.cycles || events.count().acknowledged < o.acknowledged; cycle++ {
-		if err := g.ready(ctx); err != nil {
+	cycles := s.o.cycles
+	if s.o.powerCuts > 0 {
+		cycles = s.o.powerCuts
+	}
+	for cycle := 1; cycle <= cycles || s.events.count().acknowledged < s.o.acknowledged; cycle++ {
+		if err := s.gateway.ready(ctx); err != nil {
 			return fmt.Errorf("cycle %d: the gateway is not ready: %w", cycle, err)
+		}
+		// The controller makes sure of its streams whenever the gateway is back.
+		if err := s.gateway.publish(ctx, s.upstream); err != nil {
+			return fmt.Errorf("cycle %d: publish: %w", cycle, err)
 		}
 		select {
 		case <-time.After(time.Duration(random.IntN(1000)) * time.Millisecond):
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		if err := g.kill(); err != nil {
-			return err
-		}
-		if err := g.start(ctx); err != nil {
-			return err
-		}
 		if cycle%10 == 0 {
+			// Before their records are trimmed.
+			ask(ctx, s.gateway, s.events)
 			fmt.Printf("%6.0f s  cycle %d  ", time.Since(began).Seconds(), cycle)
-			events.count().print(os.Stdout)
+			s.events.count().print(os.Stdout)
+		}
+		if err := s.strike(ctx); err != nil {
+			return fmt.Errorf("cycle %d: %w", cycle, err)
 		}
 	}
-	return g.ready(ctx)
+	return s.gateway.ready(ctx)
 }
 
-// settle waits until every acknowledged run has ended, and tells what was seen.
+// strike kills the gateway, after a power cut if there is a volume, and starts it
+// again.
+func (s *session) strike(ctx context.Context) error {
+	if s.volume != nil {
+		if err := s.volume.cut(); err != nil {
+			return err
+		}
+	}
+	if err := s.gateway.kill(); err != nil {
+		return err
+	}
+	if s.volume != nil {
+		if err := errors.Join(s.volume.unmount(ctx), s.volume.mount(ctx)); err != nil {
+			return err
+		}
+	}
+	return s.gateway.start(ctx)
+}
+
+// settle waits until every acknowledged run has ended, or none has for a while,
+// and tells what was seen.
 func settle(ctx context.Context, g *gateway, events *ledger) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	err := until(ctx, func() bool { return ask(ctx, g, events) == 0 })
+	ticker := time.NewTicker(askInterval)
+	defer ticker.Stop()
+	progress := time.Now()
+	for left := ask(ctx, g, events); left > 0 && time.Since(progress) < patience && ctx.Err() == nil; {
+		select {
+		case <-ctx.Done():
+		case <-ticker.C:
+		}
+		if now := ask(ctx, g, events); now < left {
+			left, progress = now, time.Now()
+		}
+	}
 	c := events.count()
 	c.print(os.Stdout)
 	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
 	case !c.good():
-		return errors.Join(errors.New("a promise was broken"), err)
+		return errors.New("a promise was broken")
 	case c.acknowledged == 0:
 		return errors.New("nothing was acknowledged: the test has shown nothing")
 	default:
-		return err
+		return nil
 	}
 }
 
@@ -190,52 +283,66 @@ type request struct {
 }
 
 // call sends one request after the other until ctx is done.
-func call(ctx context.Context, g *gateway, events *ledger, caller int) {
+func (s *session) call(ctx context.Context, caller int) {
 	for ctx.Err() == nil {
-		if events.backlog() > maxBacklog {
-			_ = until(ctx, func() bool { return events.backlog() <= maxBacklog })
+		if s.events.backlog() > s.o.backlog {
+			_ = until(ctx, func() bool { return s.events.backlog() <= s.o.backlog })
 			continue
 		}
-		number := events.next(caller)
-		id, err := send(ctx, g, request{Number: number, Caller: caller})
-		if err != nil || id == "" {
-			select { // it is dead, or starting
+		number := s.events.next(caller)
+		began := time.Now()
+		got, err := send(ctx, s.gateway, flow, request{Number: number, Caller: caller})
+		if err == nil {
+			s.full.answered(&got, time.Since(began))
+		}
+		if err != nil || got.runID == "" {
+			select { // it is dead, or starting, or the disk is full
 			case <-time.After(poll):
 			case <-ctx.Done():
 			}
 			continue
 		}
-		events.acknowledged(number, id)
+		s.events.acknowledged(number, got.runID)
 	}
 }
 
-// send returns the id of the run that the gateway has acknowledged.
-func send(ctx context.Context, g *gateway, r request) (string, error) {
+// answer is what a caller was told.
+type answer struct {
+	status     int
+	retryAfter string
+	// runID of the run that the gateway has acknowledged.
+	runID string
+}
+
+// send sends one request to a flow.
+func send(ctx context.Context, g *gateway, to string, r request) (answer, error) {
 	body, err := json.Marshal(r)
 	if err != nil {
-		return "", err
+		return answer{}, err
 	}
 	// A call that was sent is waited for: an acknowledgement must not be missed.
 	req, err := http.NewRequestWithContext(context.WithoutCancel(ctx), http.MethodPost,
-		"http://"+g.hook+"/hook/"+namespace+"/"+flow, bytes.NewReader(body))
+		"http://"+g.hook+"/hook/"+namespace+"/"+to, bytes.NewReader(body))
 	if err != nil {
-		return "", err
+		return answer{}, err
 	}
 	req.Header.Set("Content-Type", "application/json")
 	resp, err := client.Do(req)
 	if err != nil {
-		return "", err
+		return answer{}, err
 	}
 	defer func() { _ = resp.Body.Close() }()
+	got := answer{status: resp.StatusCode, retryAfter: resp.Header.Get("Retry-After")}
 	if resp.StatusCode != http.StatusAccepted {
 		_, err := io.Copy(io.Discard, resp.Body)
-		return "", err
+		return got, err
 	}
 	var accepted struct {
 		RunID string `json:"runId"`
 	}
 	err = json.NewDecoder(resp.Body).Decode(&accepted)
-	return accepted.RunID, err
+	got.runID = accepted.RunID
+	return got, err
 }
 
 // upstreamOf is what the runs call.
@@ -246,9 +353,10 @@ func upstreamOf(events *ledger) http.Handler {
 			w.WriteHeader(http.StatusBadRequest)
 			return
 		}
-		if r.URL.Path == "/first" {
+		switch r.URL.Path {
+		case "/first":
 			events.arrived(got.Number, r.Header.Get("Idempotency-Key"))
-		} else {
+		case "/second":
 			events.finished(got.Number)
 		}
 		w.Header().Set("Content-Type", "application/json")
