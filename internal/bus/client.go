@@ -38,6 +38,9 @@ const (
 type ClientOptions struct {
 	// URL of a listener, tls://host:port. Exactly one of URL and Server.
 	URL string
+	// ServerName is the name that the certificate of the listener must have,
+	// where that is not the host of URL: behind a forwarded port.
+	ServerName string
 	// Server of this process.
 	Server *Server
 	// Role is the user to connect as; Material must have its seed. Required.
@@ -151,7 +154,7 @@ func (c *Client) natsOptions(o ClientOptions) ([]nats.Option, error) {
 		return nil, fmt.Errorf("%s is not a PEM certificate", KeyCACert)
 	}
 	return append(options,
-		nats.Secure(&tls.Config{MinVersion: tls.VersionTLS12, RootCAs: pool}),
+		nats.Secure(&tls.Config{MinVersion: tls.VersionTLS12, RootCAs: pool, ServerName: o.ServerName}),
 		nats.TLSHandshakeFirst(),
 		// Only the address that was configured: others in a cluster may not
 		// be reachable from here.

@@ -91,12 +91,19 @@ func (c *Client) openLetter(msg *jetstream.RawStreamMsg) (Letter, error) {
 	return l, nil
 }
 
-// List returns the newest letters of a Flow, or of all with the zero key, the
-// newest first, at most limit, without their Data. Letters that cannot be read
-// are logged and left out.
+// List returns the newest letters of a Flow, of a namespace with a key without a
+// name, or of all with the zero key, the newest first, at most limit, without
+// their Data. Letters that cannot be read are logged and left out.
 func (d *Dead) List(ctx context.Context, flow program.Key, limit int) ([]Letter, error) {
 	filter := subjectDead + "*.*.*"
-	if flow != (program.Key{}) {
+	switch {
+	case flow == (program.Key{}):
+	case flow.Name == "":
+		if err := validLabel("namespace", flow.Namespace); err != nil {
+			return nil, fmt.Errorf("list dead letters: %w", err)
+		}
+		filter = subjectDead + flow.Namespace + ".*.*"
+	default:
 		if _, err := programKey(flow); err != nil {
 			return nil, fmt.Errorf("list dead letters: %w", err)
 		}

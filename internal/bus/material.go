@@ -212,6 +212,14 @@ func Parse(data map[string][]byte) (Material, error) {
 	return parse(data, true)
 }
 
+// ParseGateway is Parse for a Secret that may lack what ReadDir may: the result
+// is the part that a gateway needs, whatever else is there.
+func ParseGateway(data map[string][]byte) (Material, error) {
+	m, err := parse(data, false)
+	m.CAKey, m.ControllerSeed = nil, nil
+	return m, err
+}
+
 // ReadDir reads the bus Secret from the folder where it is mounted. The key of
 // the CA and the seed of the controller may be missing there: a gateway does
 // not need them and should not have them.

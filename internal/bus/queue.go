@@ -149,6 +149,37 @@ func (q *Queue) GetSeq(ctx context.Context, seq uint64) (Entry, error) {
 	return e, nil
 }
 
+// List returns the entries of a Flow that were queued last, the newest first, at
+// most limit, without their Data. A run that has ended is among them until it is
+// purged: its record tells. Entries that cannot be read are logged and left out.
+func (q *Queue) List(ctx context.Context, flow program.Key, limit int) ([]Entry, error) {
+	if _, err := programKey(flow); err != nil {
+		return nil, fmt.Errorf("list the queue: %w", err)
+	}
+	found, err := q.c.scan(ctx, streamQueue, flowQueue(flow)+"run.*", limit)
+	if err != nil {
+		return nil, fmt.Errorf("list the queue of %s: %w", flow, err)
+	}
+	entries := make([]Entry, 0, len(found))
+	for _, seq := range slices.Backward(found) {
+		msg, err := q.c.message(ctx, streamQueue, seq, "")
+		if errors.Is(err, ErrNotFound) {
+			continue // Purged or queued anew meanwhile.
+		}
+		if err != nil {
+			return nil, fmt.Errorf("list the queue of %s: %w", flow, err)
+		}
+		e, err := q.c.openQueued(msg)
+		if err != nil {
+			q.c.log.Error("Ignoring a queued run that cannot be read", "subject", msg.Subject, "sequence", msg.Sequence, "error", err)
+			continue
+		}
+		e.Data = nil
+		entries = append(entries, e)
+	}
+	return entries, nil
+}
+
 // openQueued reads a message of the queue; what it says must be about the run of
 // its subject.
 func (c *Client) openQueued(msg *jetstream.RawStreamMsg) (Entry, error) {

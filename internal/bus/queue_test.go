@@ -182,3 +182,34 @@ func TestFollowStartsAnewWhenTheQueueWasLost(t *testing.T) {
 	got := r.until(func(h Head) bool { return h.ID == "b" })
 	g.Expect(got[0].Reset).To(BeTrue())
 }
+
+func TestQueueListsTheRunsOfAFlow(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	_, _, gateway := startBus(t)
+	q := gateway.Queue()
+	for _, id := range []string{"a", "b", "c"} {
+		e := testEntry("orders", id)
+		_, err := q.Put(t.Context(), e, nil)
+		g.Expect(err).NotTo(HaveOccurred())
+		_, err = q.PutStep(t.Context(), e.Run, 0, []byte("state"))
+		g.Expect(err).NotTo(HaveOccurred())
+	}
+	_, err := q.Put(t.Context(), testEntry("other", "x"), nil)
+	g.Expect(err).NotTo(HaveOccurred())
+	retried := testEntry("orders", "a")
+	retried.Attempt = 2
+	_, err = q.Put(t.Context(), retried, nil)
+	g.Expect(err).NotTo(HaveOccurred())
+
+	got, err := q.List(t.Context(), retried.Flow, 2)
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(got).To(HaveLen(2))
+	g.Expect(got[0].Run).To(Equal(retried.Run))
+	g.Expect(got[0].Attempt).To(Equal(2))
+	g.Expect(got[0].Data).To(BeNil())
+	g.Expect(got[1].ID).To(Equal("c"))
+	got, err = q.List(t.Context(), program.Key{Namespace: retried.Flow.Namespace, Name: "nothing"}, 10)
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(got).To(BeEmpty())
+}

@@ -136,6 +136,8 @@ func TestDeadLettersAreKeptUntilDeleted(t *testing.T) {
 	}
 	g.Expect(list(orders, 2)).To(Equal([]string{"c", "b"}))
 	g.Expect(list(program.Key{}, 10)).To(Equal([]string{"x", "c", "b", "a"}))
+	g.Expect(list(program.Key{Namespace: orders.Namespace}, 3)).To(Equal([]string{"x", "c", "b"}))
+	g.Expect(list(program.Key{Namespace: "elsewhere"}, 3)).To(BeEmpty())
 	g.Expect(dead.Delete(t.Context(), Run{orders, "b"})).To(Succeed())
 	g.Expect(dead.Delete(t.Context(), Run{orders, "b"})).To(Succeed())
 	_, err = dead.Get(t.Context(), Run{orders, "b"})

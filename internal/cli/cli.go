@@ -71,9 +71,10 @@ func Main(ctx context.Context, args []string, s Streams) int {
 func newRoot(program string, s Streams) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "headgate",
-		Short: "Judge, run and call Headgate flows without a cluster",
+		Short: "Judge, run and call Headgate flows without a cluster, and look at their runs",
 		Long: "Headgate runs integration flows that are declared as Kubernetes resources.\n" +
-			"This command works on their YAML files and needs no cluster.",
+			"This command works on their YAML files and needs no cluster; only runs asks an\n" +
+			"installation, or a headgate serve.",
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          cobra.NoArgs,
@@ -85,7 +86,7 @@ func newRoot(program string, s Streams) *cobra.Command {
 	root.SetIn(s.In)
 	root.SetOut(s.Out)
 	root.SetErr(s.Err)
-	root.AddCommand(newLint(s), newServe(s), newSend(s), newVersion(s))
+	root.AddCommand(newLint(s), newServe(s), newSend(s), newRuns(s), newVersion(s))
 	return root
 }
 

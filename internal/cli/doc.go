@@ -8,7 +8,8 @@
 //
 // [Main] runs one command line. The commands work on YAML files and need no
 // cluster; they use the compiler of the controllers, so that what they accept
-// the cluster accepts. Package manifest reads the files.
+// the cluster accepts. Package manifest reads the files. Only runs talks to an
+// installation: to its bus, as a gateway would.
 //
 // # Lifecycle
 //

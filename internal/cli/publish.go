@@ -31,7 +31,9 @@ type publisher struct {
 	scheme   string
 	material bus.Material
 	log      *slog.Logger
-	client   *bus.Client
+	// busDir is where the user finds the keys of the bus, or empty.
+	busDir string
+	client *bus.Client
 	// beats has the latest heartbeats that nobody has looked at.
 	beats chan map[string]bus.Heartbeat
 

@@ -4,6 +4,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -43,6 +44,7 @@ type serveOptions struct {
 	fileFlags
 
 	listen, admin   string
+	busDir          string
 	tlsCert, tlsKey string
 	allow, deny     []string
 	proxies         []string
@@ -68,6 +70,7 @@ func newServe(s Streams) *cobra.Command {
 	c.Flags().StringVar(&o.tlsCert, "tls-cert", "", "the PEM file with the certificate for webhooks; without it they come in as plain HTTP")
 	c.Flags().StringVar(&o.tlsKey, "tls-key", "", "the PEM file with its private key; both are read again when they change")
 	c.Flags().StringVar(&o.admin, "admin-address", defaultAdminAddress, "where /healthz, /readyz, /metrics and /version are served")
+	c.Flags().StringVar(&o.busDir, "bus-dir", "", "the folder to make for the keys of the bus, and to remove at the end, for headgate runs (default a hidden one)")
 	c.Flags().StringSliceVar(&o.allow, "allow-cidrs", nil, "networks that flows may call although they are private or local")
 	c.Flags().StringSliceVar(&o.deny, "deny-cidrs", nil, "networks that flows must not call, whatever else is allowed")
 	o.tracing.AddFlags(c.Flags())
@@ -112,7 +115,12 @@ func (o *serveOptions) run(ctx context.Context, s Streams) (err error) {
 		return fmt.Errorf("make a folder for the bus: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	options.BusDir, options.StoreDir = filepath.Join(dir, "material"), filepath.Join(dir, "store")
+	options.BusDir, options.StoreDir = cmp.Or(o.busDir, filepath.Join(dir, "material")), filepath.Join(dir, "store")
+	// It must not be there yet: nothing else than what was made is removed.
+	if err := os.Mkdir(options.BusDir, 0o700); err != nil {
+		return fmt.Errorf("bus-dir: %w", err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(options.BusDir)) }()
 	material, err := writeMaterial(options.BusDir)
 	if err != nil {
 		return err
@@ -122,20 +130,18 @@ func (o *serveOptions) run(ctx context.Context, s Streams) (err error) {
 		return err
 	}
 	p := &publisher{
-		streams: s, reader: reader, paths: o.paths, gateway: g, scheme: schemeOf(o.tlsCert), material: material, log: options.Logger,
+		streams: s, reader: reader, paths: o.paths, gateway: g, busDir: o.busDir, scheme: schemeOf(o.tlsCert), material: material, log: options.Logger,
 		beats: make(chan map[string]bus.Heartbeat, 1),
 	}
 	return p.serve(ctx, files)
 }
 
-// writeMaterial makes the keys of a bus and lays out what the gateway reads.
+// writeMaterial makes the keys of a bus and lays out what the gateway reads in a
+// folder.
 func writeMaterial(dir string) (bus.Material, error) {
 	material, err := bus.Generate(time.Now(), []string{loopback})
 	if err != nil {
 		return material, err
-	}
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		return material, fmt.Errorf("write the keys of the bus: %w", err)
 	}
 	for name, value := range material.GatewayData() {
 		if err := os.WriteFile(filepath.Join(dir, name), value, 0o600); err != nil {
@@ -221,6 +227,11 @@ func (p *publisher) follow(ctx context.Context, files []*manifest.File) error {
 	before := fingerprint(p.paths)
 	if err := p.publish(ctx, files); err != nil {
 		return err
+	}
+	if p.busDir != "" {
+		if _, err := fmt.Fprintf(p.streams.Out, "Runs: headgate runs list --bus-url tls://%s --bus-dir %s FLOW\n", p.gateway.BusAddr(), p.busDir); err != nil {
+			return err
+		}
 	}
 	if _, err := fmt.Fprintf(p.streams.Out, "Ready at %s; probes and metrics at %s\n",
 		baseURL(p.scheme, p.gateway.Addr()), baseURL("http", p.gateway.AdminAddr())); err != nil {

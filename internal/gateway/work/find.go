@@ -22,37 +22,42 @@ func (w *Worker) AwaitEnd(ctx context.Context, id string) (*bus.Waiter, error) {
 	return w.client.AwaitDone(ctx, id)
 }
 
+// Find returns what is known of a run; see [Find].
+func (w *Worker) Find(ctx context.Context, run bus.Run) (bus.Record, error) {
+	return Find(ctx, w.client, run)
+}
+
 // Find returns what is known of a run. ErrNotFound of package bus if there is
 // none: it was never accepted, or its history is over.
-func (w *Worker) Find(ctx context.Context, run bus.Run) (bus.Record, error) {
-	record, err := w.find(ctx, run)
+func Find(ctx context.Context, client *bus.Client, run bus.Run) (bus.Record, error) {
+	record, err := find(ctx, client, run)
 	if !errors.Is(err, bus.ErrNotFound) {
 		return record, err
 	}
 	// It may have been accepted a moment ago, and be on its way to the queue.
-	if err := w.client.WaitDrained(ctx); err != nil {
+	if err := client.WaitDrained(ctx); err != nil {
 		return bus.Record{}, fmt.Errorf("find run %s: %w", run, err)
 	}
-	return w.find(ctx, run)
+	return find(ctx, client, run)
 }
 
 // find looks where a run that ends moves to, where it moves from, and where it
 // moves to once more: one of them has it.
-func (w *Worker) find(ctx context.Context, run bus.Run) (bus.Record, error) {
-	record, err := w.client.Runs().Get(ctx, run)
+func find(ctx context.Context, client *bus.Client, run bus.Run) (bus.Record, error) {
+	record, err := client.Runs().Get(ctx, run)
 	if !errors.Is(err, bus.ErrNotFound) {
 		return record, err
 	}
-	record, err = w.findQueued(ctx, run)
+	record, err = findQueued(ctx, client, run)
 	if !errors.Is(err, bus.ErrNotFound) {
 		return record, err
 	}
-	return w.client.Runs().Get(ctx, run)
+	return client.Runs().Get(ctx, run)
 }
 
 // findQueued returns what is known of a run that has not ended.
-func (w *Worker) findQueued(ctx context.Context, run bus.Run) (bus.Record, error) {
-	entry, _, err := w.queue.Get(ctx, run)
+func findQueued(ctx context.Context, client *bus.Client, run bus.Run) (bus.Record, error) {
+	entry, _, err := client.Queue().Get(ctx, run)
 	if err != nil {
 		return bus.Record{}, err
 	}
@@ -60,17 +65,19 @@ func (w *Worker) findQueued(ctx context.Context, run bus.Run) (bus.Record, error
 	if err != nil {
 		return bus.Record{}, err
 	}
+	record := Pending(ctx, client, &entry)
+	record.Credential, record.Subject = request.Credential, request.Subject
+	return record, nil
+}
+
+// Pending returns what is known of a queued run without its request. When
+// whoever runs it is not heard at this moment, it is known to be queued.
+func Pending(ctx context.Context, client *bus.Client, entry *bus.Entry) bus.Record {
 	record := bus.Record{
-		Run: run, State: bus.StateQueued, Trigger: entry.Trigger, Accepted: entry.Accepted,
-		Attempts: entry.Attempt - 1, Credential: request.Credential, Subject: request.Subject,
+		Run: entry.Run, State: bus.StateQueued, Trigger: entry.Trigger, Accepted: entry.Accepted, Attempts: entry.Attempt - 1,
 	}
-	running, err := Running(ctx, w.client, run)
-	if err != nil {
-		// Whoever runs it is not heard at this moment: it is known to be queued.
-		w.log.Debug("The owner of a run cannot be asked", "run", run.ID, "error", err)
-	}
-	if running {
+	if running, err := Running(ctx, client, entry.Run); err == nil && running {
 		record.State, record.Attempts = bus.StateRunning, entry.Attempt
 	}
-	return record, nil
+	return record
 }

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/headgate-io/headgate/internal/bus"
 	"github.com/headgate-io/headgate/internal/program"
 )
 
@@ -21,8 +22,9 @@ const (
 	idPrefixLength = 6
 	idLength       = idPrefixLength + 26
 
-	markTick  = '0'
-	markEvent = '1'
+	markTick   = '0'
+	markEvent  = '1'
+	markReplay = '8'
 )
 
 var lowerBase32 = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
@@ -42,7 +44,7 @@ func ParseID(id string) (prefix string, ok bool) {
 		return "", false
 	}
 	for _, c := range []byte(id) {
-		if (c < 'a' || c > 'z') && (c < '0' || c > '7') {
+		if (c < 'a' || c > 'z') && (c < '0' || c > '8') {
 			return "", false
 		}
 	}
@@ -59,6 +61,10 @@ func tickID(flow program.Key, uid string, tick time.Time) string {
 func eventID(flow program.Key, uid, event string) string {
 	return derivedID(flow, markEvent, uid, event)
 }
+
+// replayID names the run that starts a dead-lettered one again: however often
+// that is asked for, it is the same run.
+func replayID(of bus.Run) string { return derivedID(of.Flow, markReplay, "", of.ID) }
 
 func derivedID(flow program.Key, mark byte, uid, of string) string {
 	h := sha256.New()

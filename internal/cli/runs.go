@@ -1,0 +1,220 @@
+// Copyright The Headgate Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/headgate-io/headgate/internal/bus"
+	"github.com/headgate-io/headgate/internal/gateway/work"
+	"github.com/headgate-io/headgate/internal/program"
+)
+
+const defaultNamespace = "default"
+
+// runsFlags are the flags of all commands about runs.
+type runsFlags struct {
+	busFlags
+
+	namespace string
+}
+
+func newRuns(s Streams) *cobra.Command {
+	var o runsFlags
+	c := &cobra.Command{
+		Use:   "runs",
+		Short: "Look at the runs of flows, replay and cancel them",
+		Long: "Runs asks the bus of an installation, with the keys of its Secret headgate-bus:\n" +
+			"whoever has them can read and write every run of every Flow. In a cluster, forward\n" +
+			"the port of the bus and hand the Secret over without storing it:\n\n" +
+			"  kubectl port-forward -n headgate-system svc/headgate-gateway-bus 4222 &\n" +
+			"  kubectl get secret headgate-bus -n headgate-system -o json |\n" +
+			"    headgate runs list -n pets orders --bus-secret -\n\n" +
+			"The exit status is 0 for success, 1 when there is no such run or it cannot be\n" +
+			"replayed or canceled, and 2 when the bus could not be asked.",
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
+	}
+	o.register(c)
+	c.PersistentFlags().StringVarP(&o.namespace, "namespace", "n", "", `the namespace of the Flow (default "default")`)
+	c.AddCommand(newRunsList(&o, s), newRunsGet(&o, s), newRunsReplay(&o, s), newRunsCancel(&o, s))
+	return c
+}
+
+// flow reads [NAMESPACE/]FLOW.
+func (o *runsFlags) flow(text string) (program.Key, error) {
+	namespace, name, ok := strings.Cut(text, "/")
+	if !ok {
+		namespace, name = o.defaultNamespace(), text
+	}
+	switch {
+	case namespace == "" || name == "" || strings.Contains(name, "/"):
+		return program.Key{}, fmt.Errorf("%q is not [NAMESPACE/]FLOW", text)
+	case o.namespace != "" && o.namespace != namespace:
+		return program.Key{}, fmt.Errorf("the namespace of Flow %s is not %s", text, o.namespace)
+	}
+	return program.Key{Namespace: namespace, Name: name}, nil
+}
+
+func (o *runsFlags) defaultNamespace() string {
+	if o.namespace == "" {
+		return defaultNamespace
+	}
+	return o.namespace
+}
+
+// run reads FLOW RUN.
+func (o *runsFlags) run(flow, id string) (bus.Run, error) {
+	key, err := o.flow(flow)
+	if err != nil {
+		return bus.Run{}, err
+	}
+	prefix, ok := work.ParseID(id)
+	if !ok {
+		return bus.Run{}, fmt.Errorf("%q is not the id of a run", id)
+	}
+	run := bus.Run{Flow: key, ID: id}
+	if prefix != work.IDPrefix(key) {
+		return bus.Run{}, noRun(run)
+	}
+	return run, nil
+}
+
+// with asks the bus, within the time that one question may take.
+func (o *runsFlags) with(ctx context.Context, s Streams, ask func(context.Context, *bus.Client) error) error {
+	client, err := o.connect(ctx, s)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	ctx, cancel := context.WithTimeout(ctx, o.timeout)
+	defer cancel()
+	return ask(ctx, client)
+}
+
+func noRun(run bus.Run) error {
+	return &exitError{statusFailed, fmt.Errorf("there is no run %s of Flow %s: it was never accepted, or its history is over", run.ID, run.Flow)}
+}
+
+// findRun returns what is known of a run. What has outlived its record in the form
+// of a dead letter is told by the letter.
+func findRun(ctx context.Context, client *bus.Client, run bus.Run) (bus.Record, error) {
+	record, err := work.Find(ctx, client, run)
+	if !errors.Is(err, bus.ErrNotFound) {
+		return record, err
+	}
+	letter, err := client.Dead().Get(ctx, run)
+	if errors.Is(err, bus.ErrNotFound) {
+		return bus.Record{}, noRun(run)
+	}
+	if err != nil {
+		return bus.Record{}, err
+	}
+	return bus.Record{
+		Run: run, State: bus.StateDeadLettered, Trigger: letter.Trigger, Attempts: letter.Attempt, Accepted: letter.Accepted, Finished: letter.Time,
+		Failure: &bus.Failure{Time: letter.Time, RunID: run.ID, Message: letter.Reason},
+	}, nil
+}
+
+// newRunsCancel ends a run.
+func newRunsCancel(o *runsFlags, s Streams) *cobra.Command {
+	return &cobra.Command{
+		Use:   "cancel [NAMESPACE/]FLOW RUN",
+		Short: "End a run that waits or is under way",
+		Long: "Cancel ends a run: one that waits for its turn or its next attempt does not begin,\n" +
+			"and what is under way is interrupted. Steps that have finished are not undone. The\n" +
+			"run fails, is not tried again, and leaves no dead letter.",
+		Args: cobra.ExactArgs(2),
+		RunE: func(c *cobra.Command, args []string) error {
+			run, err := o.run(args[0], args[1])
+			if err != nil {
+				return err
+			}
+			return o.with(c.Context(), s, func(ctx context.Context, client *bus.Client) error { return cancelRun(ctx, client, s, run) })
+		},
+	}
+}
+
+func cancelRun(ctx context.Context, client *bus.Client, s Streams, run bus.Run) error {
+	record, err := findRun(ctx, client, run)
+	if err != nil {
+		return err
+	}
+	if record.State != bus.StateQueued && record.State != bus.StateRunning {
+		return &exitError{statusFailed, fmt.Errorf("run %s has ended: %s", run, record.State)}
+	}
+	err = work.Cancel(ctx, client, run)
+	if errors.Is(err, work.ErrNotPending) {
+		return &exitError{statusFailed, fmt.Errorf("run %s has just ended, or no gateway looks after it at this moment: try again", run)}
+	}
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(s.Out, "Canceled %s\n", run)
+	return err
+}
+
+// output checks the flag of a command that prints text or JSON.
+func output(format string) error {
+	if format != "text" && format != "json" {
+		return fmt.Errorf("output: %q is neither text nor json", format)
+	}
+	return nil
+}
+
+func printJSON(w io.Writer, v any) error {
+	encoder := json.NewEncoder(w)
+	encoder.SetEscapeHTML(false)
+	encoder.SetIndent("", "  ")
+	return encoder.Encode(v)
+}
+
+// shown returns a text for one cell of a table. Some have what a caller or an
+// upstream sent in them, which must not reach the terminal as control characters.
+func shown(text string) string {
+	if text == "" {
+		return "-"
+	}
+	quoted := strconv.Quote(text)
+	return strings.ReplaceAll(quoted[1:len(quoted)-1], `\"`, `"`)
+}
+
+// moment returns a time for people.
+func moment(t time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	return t.UTC().Format(time.RFC3339)
+}
+
+// duration of a run; none for one that has not both begun and ended.
+func duration(r *bus.Record) string {
+	if r.Started.IsZero() || r.Finished.IsZero() {
+		return "-"
+	}
+	return r.Finished.Sub(r.Started).Round(time.Millisecond).String()
+}
+
+// failure is "step: class: message".
+func failure(f *bus.Failure) string {
+	if f == nil {
+		return "-"
+	}
+	var parts []string
+	for _, part := range []string{f.Step, f.Class, f.Message} {
+		if part != "" {
+			parts = append(parts, part)
+		}
+	}
+	return shown(strings.Join(parts, ": "))
+}

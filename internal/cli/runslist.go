@@ -1,0 +1,193 @@
+// Copyright The Headgate Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/headgate-io/headgate/internal/bus"
+	"github.com/headgate-io/headgate/internal/gateway/work"
+	"github.com/headgate-io/headgate/internal/program"
+)
+
+const (
+	defaultListLimit = 50
+	maxListLimit     = 100_000
+)
+
+type runsList struct {
+	*runsFlags
+
+	all, dead bool
+	limit     int
+	output    string
+}
+
+func newRunsList(flags *runsFlags, s Streams) *cobra.Command {
+	o := runsList{runsFlags: flags}
+	c := &cobra.Command{
+		Use:   "list [NAMESPACE/]FLOW | list --dead [[NAMESPACE/]FLOW]",
+		Short: "List runs, the newest first",
+		Long: "List shows the runs of a Flow that wait or go on, and those that have ended as far\n" +
+			"as its history goes. With --dead it shows dead letters: runs that were given up and\n" +
+			"can be replayed, of a Flow, or of all Flows of the namespace, or of all namespaces.",
+		Example: "  headgate runs list -n pets orders --bus-dir /etc/headgate/bus\n" +
+			"  headgate runs list --dead --all-namespaces -o json --bus-dir /etc/headgate/bus",
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error { return o.run(c.Context(), s, args) },
+	}
+	c.Flags().BoolVar(&o.dead, "dead", false, "only dead letters, of a Flow or of all")
+	c.Flags().BoolVarP(&o.all, "all-namespaces", "A", false, "the dead letters of all namespaces")
+	c.Flags().IntVar(&o.limit, "limit", defaultListLimit, fmt.Sprintf("show at most so many, 1 to %d", maxListLimit))
+	c.Flags().StringVarP(&o.output, "output", "o", "text", "text or json")
+	return c
+}
+
+func (o *runsList) run(ctx context.Context, s Streams, args []string) error {
+	if err := output(o.output); err != nil {
+		return err
+	}
+	switch {
+	case o.limit < 1 || o.limit > maxListLimit:
+		return fmt.Errorf("limit: want 1 to %d", maxListLimit)
+	case len(args) == 0 && !o.dead:
+		return errors.New("name a Flow, or list the dead letters of all with --dead")
+	case o.all && (!o.dead || len(args) == 1 || o.namespace != ""):
+		return errors.New("all-namespaces: it is for --dead without a Flow and a namespace")
+	}
+	var key program.Key
+	switch {
+	case len(args) == 1:
+		var err error
+		if key, err = o.flow(args[0]); err != nil {
+			return err
+		}
+	case !o.all:
+		key.Namespace = o.defaultNamespace()
+	}
+	return o.with(ctx, s, func(ctx context.Context, client *bus.Client) error {
+		if o.dead {
+			return o.letters(ctx, client, s, key)
+		}
+		return o.records(ctx, client, s, key)
+	})
+}
+
+// records lists the runs of a Flow.
+func (o *runsList) records(ctx context.Context, client *bus.Client, s Streams, flow program.Key) error {
+	records, err := listRuns(ctx, client, flow, o.limit)
+	if err != nil {
+		return err
+	}
+	if len(records) == 0 {
+		_, _, err := client.Programs().Get(ctx, flow)
+		if errors.Is(err, bus.ErrNotFound) {
+			return &exitError{statusFailed, fmt.Errorf("there is no Flow %s", flow)}
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if o.output == "json" {
+		return printJSON(s.Out, records)
+	}
+	if len(records) == 0 {
+		_, err := fmt.Fprintf(s.Err, "Flow %s has no runs\n", flow)
+		return err
+	}
+	return table(s.Out, "ID\tSTATE\tTRIGGER\tATTEMPTS\tSTARTED\tDURATION\tFAILURE\n", func(w io.Writer) {
+		for i := range records {
+			r := &records[i]
+			_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\t%s\t%s\n", // The table tells.
+				r.ID, r.State, shown(r.Trigger), r.Attempts, moment(r.Started), duration(r), failure(r.Failure))
+		}
+	})
+}
+
+// listRuns returns the newest runs of a Flow. A run that ends while they are
+// read is in the queue, which is read first, in the records, or in both.
+func listRuns(ctx context.Context, client *bus.Client, flow program.Key, limit int) ([]bus.Record, error) {
+	queued, err := client.Queue().List(ctx, flow, limit)
+	if err != nil {
+		return nil, err
+	}
+	records, err := client.Runs().List(ctx, flow, limit)
+	if err != nil {
+		return nil, err
+	}
+	ended := make(map[string]bool, len(records))
+	for i := range records {
+		ended[records[i].ID] = true
+	}
+	for i := range queued {
+		if ended[queued[i].ID] {
+			continue
+		}
+		_, err := client.Runs().Get(ctx, queued[i].Run)
+		if err == nil {
+			continue // Its end is further back than the list goes.
+		}
+		if !errors.Is(err, bus.ErrNotFound) {
+			return nil, err
+		}
+		records = append(records, work.Pending(ctx, client, &queued[i]))
+	}
+	slices.SortStableFunc(records, func(a, b bus.Record) int { return b.Accepted.Compare(a.Accepted) })
+	return records[:min(len(records), limit)], nil
+}
+
+// letter is a dead letter as it is shown: what was requested stays sealed.
+type letter struct {
+	bus.Run
+
+	Trigger  string    `json:"trigger,omitempty"`
+	Attempts int       `json:"attempts"`
+	Accepted time.Time `json:"accepted,omitzero"`
+	Time     time.Time `json:"time"`
+	Reason   string    `json:"reason"`
+}
+
+// letters lists the dead letters of a Flow, of a namespace, or of all.
+func (o *runsList) letters(ctx context.Context, client *bus.Client, s Streams, of program.Key) error {
+	found, err := client.Dead().List(ctx, of, o.limit)
+	if err != nil {
+		return err
+	}
+	letters := make([]letter, 0, len(found))
+	for i := range found {
+		l := &found[i]
+		letters = append(letters, letter{l.Run, l.Trigger, l.Attempt, l.Accepted, l.Time, l.Reason})
+	}
+	if o.output == "json" {
+		return printJSON(s.Out, letters)
+	}
+	if len(letters) == 0 {
+		_, err := fmt.Fprintln(s.Err, "There are no dead letters")
+		return err
+	}
+	return table(s.Out, "NAMESPACE\tFLOW\tID\tTRIGGER\tATTEMPTS\tDEAD SINCE\tREASON\n", func(w io.Writer) {
+		for i := range letters {
+			l := &letters[i]
+			_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%s\t%s\n", // The table tells.
+				l.Flow.Namespace, l.Flow.Name, l.ID, shown(l.Trigger), l.Attempts, moment(l.Time), shown(l.Reason))
+		}
+	})
+}
+
+// table writes rows under a head, in columns.
+func table(out io.Writer, head string, rows func(io.Writer)) error {
+	w := tabwriter.NewWriter(out, 0, 0, 3, ' ', 0)
+	_, err := io.WriteString(w, head)
+	rows(w)
+	return cmp.Or(err, w.Flush())
+}
