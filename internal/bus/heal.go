@@ -166,6 +166,9 @@ func (s *Server) life(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := s.setKeylessAside(); err != nil {
+		return err
+	}
 	ns, err := server.NewServer(opts)
 	if err != nil {
 		return err

@@ -9,6 +9,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -206,6 +208,31 @@ func TestAcceptFailsWithoutStreamOrConnection(t *testing.T) {
 	g.Expect(gateway.CheckWrites()).NotTo(Succeed())
 	stop()
 	g.Expect(intake.Accept(t.Context(), testEntry("orders", "c"))).To(MatchError(ErrUnavailable))
+}
+
+// A power cut in a purge can leave a block without its key.
+func TestBlockWithoutKeyCostsNothingElse(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	s, _, gateway := startBus(t)
+	intake, _ := startIntake(t, gateway, IntakeOptions{})
+	g.Expect(intake.Accept(t.Context(), testEntry("orders", "accepted"))).To(Succeed())
+	s.stop()
+	blocks, err := filepath.Glob(filepath.Join(s.opts.StoreDir, jetStreamDir, "*", "streams", streamIntake, "msgs", "1.blk"))
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(blocks).To(HaveLen(1))
+	block, err := os.ReadFile(blocks[0])
+	g.Expect(err).NotTo(HaveOccurred())
+	keyless := filepath.Join(filepath.Dir(blocks[0]), "2.blk")
+	g.Expect(os.WriteFile(keyless, block, 0o600)).To(Succeed())
+
+	s = startServer(t, func(o *ServerOptions) { o.StoreDir = s.opts.StoreDir })
+
+	g.Expect(keyless + keylessSuffix).To(BeAnExistingFile())
+	gateway = connect(t, RoleGateway, s, inProcess(s))
+	startDrain(t, gateway)
+	g.Expect(gateway.WaitDrained(t.Context())).To(Succeed())
+	g.Expect(ids(heads(t, gateway, orders).until(func(h Head) bool { return h.Synced }))).To(ContainElement("accepted"))
 }
 
 // Whoever writes does not wait for a server that is gone, as when it is started

@@ -94,6 +94,34 @@ func syncDir(dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
+// keylessSuffix is added to the names of blocks that are set aside.
+const keylessSuffix = ".keyless"
+
+// setKeylessAside renames blocks of messages that have no key file. A power cut
+// while a stream is purged can leave one behind. Nobody can read it any more, but
+// JetStream takes it for plain text, finds it corrupt, and deletes the stream with
+// everything in its other blocks.
+func (s *Server) setKeylessAside() error {
+	blocks, err := filepath.Glob(filepath.Join(s.opts.StoreDir, jetStreamDir, "*", "streams", "*", "msgs", "*.blk"))
+	if err != nil {
+		return err
+	}
+	for _, block := range blocks {
+		_, err := os.Stat(strings.TrimSuffix(block, ".blk") + ".key")
+		if err == nil {
+			continue
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("store folder: %w", err)
+		}
+		s.log.Warn("A block of messages has no key and is set aside; a power cut during a purge leaves such a block", "block", block)
+		if err := os.Rename(block, block+keylessSuffix); err != nil {
+			return fmt.Errorf("store folder: %w", err)
+		}
+	}
+	return nil
+}
+
 // reportLostStreams logs streams that have files but were not recovered:
 // JetStream drops a stream whose description is damaged and only warns. The
 // controller will fill the buckets again, but somebody should look at the disk.
