@@ -163,12 +163,12 @@ func (s *session) kills(ctx context.Context) error {
 		cycles = s.o.powerCuts
 	}
 	for cycle := 1; cycle <= cycles || s.events.count().acknowledged < s.o.acknowledged; cycle++ {
-		if err := s.gateway.ready(ctx); err != nil {
-			return fmt.Errorf("cycle %d: the gateway is not ready: %w", cycle, err)
-		}
-		// The controller makes sure of its streams whenever the gateway is back.
+		// The controller makes sure of its streams whenever the bus is back.
 		if err := s.gateway.publish(ctx, s.upstream); err != nil {
 			return fmt.Errorf("cycle %d: publish: %w", cycle, err)
+		}
+		if err := s.gateway.ready(ctx); err != nil {
+			return fmt.Errorf("cycle %d: the gateway is not ready: %w", cycle, err)
 		}
 		select {
 		case <-time.After(time.Duration(random.IntN(1000)) * time.Millisecond):
