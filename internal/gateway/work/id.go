@@ -75,5 +75,11 @@ func derivedID(flow program.Key, mark byte, uid, of string) string {
 	return IDPrefix(flow) + string(mark) + hash[:idLength-idPrefixLength-1]
 }
 
+// isDerived tells whether the run is that of a tick or an event, which may start
+// it more than once.
+func isDerived(id string) bool {
+	return len(id) == idLength && (id[idPrefixLength] == markTick || id[idPrefixLength] == markEvent)
+}
+
 // isTick tells whether a schedule has started the run.
 func isTick(id string) bool { return len(id) == idLength && id[idPrefixLength] == markTick }

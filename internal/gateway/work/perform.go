@@ -72,7 +72,8 @@ func (w *Worker) later(ctx context.Context, t *ticket) {
 }
 
 // read reads what the attempt needs. It is not ready when there is nothing to
-// run: the run was settled under another owner, or is given up.
+// run: the run was settled under another owner, is given up, or has ended before
+// what started it was noted and started it again.
 func (a *attempt) read(ctx context.Context) (ready bool, err error) {
 	w, t := a.w, a.t
 	a.entry, err = w.queue.GetSeq(ctx, t.seq)
@@ -82,7 +83,7 @@ func (a *attempt) read(ctx context.Context) (ready bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	if t.uncertain {
+	if t.uncertain || a.entry.Attempt == 1 && isDerived(t.id) {
 		ended, err := a.ended(ctx)
 		if ended || err != nil {
 			return false, err
