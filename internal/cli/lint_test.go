@@ -61,14 +61,17 @@ func TestLintSaysWhatIsWrongAndWhere(t *testing.T) {
 
 func TestLintAcceptsTheSamples(t *testing.T) {
 	t.Parallel()
-	for _, name := range []string{"petstore", "pushover"} {
+	entries, err := os.ReadDir(sample(""))
+	NewWithT(t).Expect(err).NotTo(HaveOccurred())
+	for _, entry := range entries {
+		name := entry.Name()
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			g := NewWithT(t)
 			status, out, stderr := run(t, "", "lint", "--strict", "-f", sample(name))
 			g.Expect(status).To(Equal(0), out+stderr)
 			g.Expect(out).To(BeEmpty())
-			g.Expect(stderr).To(ContainSubstring("Flows, Credentials and Subscriptions: 3, errors: 0, warnings: 0"))
+			g.Expect(stderr).To(ContainSubstring(", errors: 0, warnings: 0"))
 		})
 	}
 }

@@ -7,9 +7,12 @@ import (
 	"crypto/hmac"
 	"crypto/sha512"
 	"encoding/hex"
+	"encoding/json"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
+	"slices"
 	"strings"
 	"testing"
 
@@ -116,4 +119,101 @@ func TestServeRunsTheExternalTrigger(t *testing.T) {
 	status, _ := s.call(t, "GET", "/hook/triggers/launch", "", "", nil)
 	g.Expect(status).To(Equal(http.StatusUnauthorized))
 	g.Expect(store.Pets()).To(HaveLen(len(want)))
+}
+
+// answered is what a caller got.
+type answered struct {
+	status int
+	header http.Header
+	body   string
+}
+
+// get asks the gateway; header are names and values.
+func (s *served) get(t *testing.T, path string, sign func(*http.Request), header ...string) answered {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.url+path, http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sign(req)
+	for pair := range slices.Chunk(header, 2) {
+		req.Header.Set(pair[0], pair[1])
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = res.Body.Close() }()
+	data, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return answered{res.StatusCode, res.Header, string(data)}
+}
+
+// ended waits for the end of an accepted run, and returns what is told of it.
+func (s *served) ended(t *testing.T, accepted string, sign func(*http.Request)) string {
+	t.Helper()
+	g := NewWithT(t)
+	var run struct{ RunID string }
+	g.Expect(json.Unmarshal([]byte(accepted), &run)).To(Succeed(), accepted)
+	var got answered
+	g.Eventually(func() string {
+		got = s.get(t, "/runs/"+run.RunID, sign, "Prefer", "wait=10")
+		return got.body
+	}).WithTimeout(patience).Should(MatchRegexp(`"state": ?"(Succeeded|Failed|DeadLettered)"`))
+	return got.body
+}
+
+func start(t *testing.T, handler http.Handler) string {
+	t.Helper()
+	server := httptest.NewServer(handler)
+	t.Cleanup(server.Close)
+	return server.Listener.Addr().String()
+}
+
+func TestServeRunsTheAsyncOrder(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	warehouse := upstream.NewWarehouse("knit-o-matic-8")
+	s := serve(t, copySample(t, "async-order", "127.0.0.1:18094", start(t, warehouse)))
+	shop := func(r *http.Request) { r.SetBasicAuth("shop", "wrong-trousers-3") }
+	status, answer := s.post(t, "/hook/orders/order", `{"customer": "wallace", "item": "cheese", "quantity": 2}`, shop)
+	g.Expect(status).To(Equal(http.StatusAccepted), answer)
+	g.Expect(s.ended(t, answer, shop)).To(ContainSubstring(`"result":{"tracking":"parcel-1"}`))
+	g.Expect(warehouse.Shipments()).To(Equal([]upstream.Shipment{{Reservation: "reservation-1", Customer: "wallace"}}))
+	status, answer = s.post(t, "/hook/orders/order", `{"customer": "wallace", "item": "cheese", "quantity": 0}`, shop)
+	g.Expect(status).To(Equal(http.StatusUnprocessableEntity), answer)
+}
+
+func TestServeRunsTheNightlySync(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	crm, newsletter := upstream.NewCRM("moon-cheese-survey-4"), upstream.NewNewsletter("skiing-cooker-9")
+	for _, name := range []string{"Wallace", "Gromit", "Shaun", "Feathers"} {
+		crm.Set(strings.ToLower(name), name)
+	}
+	s := serve(t, copySample(t, "nightly-sync", "127.0.0.1:18095", start(t, crm), "127.0.0.1:18096", start(t, newsletter)))
+	operator := func(r *http.Request) { r.Header.Set("Authorization", "Bearer rocket-to-the-moon-1") }
+	for _, want := range []string{`"result":{"cursor":4,"stored":4}`, `"result":{"cursor":4,"stored":0}`} {
+		status, answer := s.post(t, "/hook/sync/contacts", "{}", operator)
+		g.Expect(status).To(Equal(http.StatusAccepted), answer)
+		g.Expect(s.ended(t, answer, operator)).To(ContainSubstring(want))
+	}
+	g.Expect(crm.Calls()).To(Equal([]string{"since=0", "since=3", "since=4"}))
+	g.Expect(newsletter.Calls()).To(ConsistOf("wallace", "gromit", "shaun", "feathers"))
+}
+
+func TestServeRunsTheCacheLookup(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	s := serve(t, sample("cache-lookup"))
+	merchant := func(r *http.Request) { r.Header.Set("Authorization", "Bearer cheese-merchant-6") }
+	till := func(r *http.Request) { r.SetBasicAuth("till", "cracking-toast-2") }
+	status, answer := s.post(t, "/hook/prices/keep", `{"item": "wensleydale", "currency": "GBP", "price": 12.5}`, merchant)
+	g.Expect(status).To(Equal(http.StatusNoContent), answer)
+	got := s.get(t, "/cache/prices/keep?keyJson="+url.QueryEscape(`"wensleydale"`), till)
+	g.Expect(got.status).To(Equal(http.StatusOK))
+	g.Expect(got.body).To(MatchJSON(`12.5`))
+	g.Expect(s.get(t, "/cache/prices/keep?keyJson="+url.QueryEscape(`"cheddar"`), till).status).To(Equal(http.StatusNotFound))
 }

@@ -105,8 +105,9 @@ func (s *served) post(t *testing.T, path, body string, sign func(*http.Request))
 	return res.StatusCode, string(data)
 }
 
-// copySample copies a sample into a folder, with another address in it.
-func copySample(t *testing.T, name, oldAddress, address string) string {
+// copySample copies a sample into a folder, with other addresses in it: each old
+// one is followed by the one that takes its place.
+func copySample(t *testing.T, name string, addresses ...string) string {
 	t.Helper()
 	dir := t.TempDir()
 	entries, err := os.ReadDir(sample(name))
@@ -118,7 +119,7 @@ func copySample(t *testing.T, name, oldAddress, address string) string {
 		if err != nil {
 			t.Fatal(err)
 		}
-		replace(t, filepath.Join(dir, entry.Name()), strings.ReplaceAll(string(data), oldAddress, address))
+		replace(t, filepath.Join(dir, entry.Name()), strings.NewReplacer(addresses...).Replace(string(data)))
 	}
 	return dir
 }

@@ -16,6 +16,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -87,26 +88,27 @@ func (i *installation) kubectl(t *testing.T, args ...string) string {
 }
 
 // applySample applies a folder below config/samples as it is, but for the
-// address of its upstream, and notes the values of its Secrets as canaries. An
-// empty address says that it has no upstream.
-func (i *installation) applySample(t *testing.T, name, address, upstream string) {
+// addresses of its upstreams, and notes the values of its Secrets as canaries.
+// upstreams are the addresses that the sample names, each followed by the URL of
+// the server that is there in its place.
+func (i *installation) applySample(t *testing.T, name string, upstreams ...string) {
 	t.Helper()
 	g := NewWithT(t)
-	rendered, err := i.plane.Kubectl(t.Context(), "kustomize", filepath.Join(configDir, "samples", name)).Output()
+	out, err := i.plane.Kubectl(t.Context(), "kustomize", filepath.Join(configDir, "samples", name)).Output()
 	g.Expect(err).NotTo(HaveOccurred())
-	for document := range bytes.SplitSeq(rendered, []byte("\n---\n")) {
+	for document := range bytes.SplitSeq(out, []byte("\n---\n")) {
 		var secret struct{ StringData map[string]string }
 		g.Expect(yaml.Unmarshal(document, &secret)).To(Succeed())
 		canaries.add(secret.StringData)
 	}
-	if address == "" {
-		i.apply(t, "", string(rendered))
-		return
+	rendered := string(out)
+	for pair := range slices.Chunk(upstreams, 2) {
+		g.Expect(rendered).To(ContainSubstring(pair[0]), "the sample names its upstream")
+		u, err := url.Parse(pair[1])
+		g.Expect(err).NotTo(HaveOccurred())
+		rendered = strings.ReplaceAll(rendered, pair[0], u.Host)
 	}
-	g.Expect(string(rendered)).To(ContainSubstring(address), "the sample names its upstream")
-	u, err := url.Parse(upstream)
-	g.Expect(err).NotTo(HaveOccurred())
-	i.apply(t, "", strings.ReplaceAll(string(rendered), address, u.Host))
+	i.apply(t, "", rendered)
 }
 
 // waitReady waits until the Flow is ready in its current generation, as

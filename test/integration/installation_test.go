@@ -96,8 +96,9 @@ type installation struct {
 	gateway                      *replica
 }
 
-// install starts a control plane, the controller and one gateway.
-func install(dir string) (*installation, error) {
+// install starts a control plane, the controller and one gateway, whose options
+// may be changed.
+func install(dir string, changes ...func(*gateway.Options)) (*installation, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
 	defer cancel()
 	plane, err := cluster.Start(dir)
@@ -105,13 +106,13 @@ func install(dir string) (*installation, error) {
 		return nil, err
 	}
 	i := &installation{plane: plane, dir: dir, log: &logBuffer{}}
-	if err := i.begin(ctx); err != nil {
+	if err := i.begin(ctx, changes); err != nil {
 		return nil, errors.Join(err, i.stop())
 	}
 	return i, nil
 }
 
-func (i *installation) begin(ctx context.Context) (err error) {
+func (i *installation) begin(ctx context.Context, changes []func(*gateway.Options)) (err error) {
 	if i.admin, err = client.New(i.plane.Config, client.Options{Scheme: controller.Scheme()}); err != nil {
 		return err
 	}
@@ -130,12 +131,16 @@ func (i *installation) begin(ctx context.Context) (err error) {
 	if err := i.mountBusSecret(ctx); err != nil {
 		return err
 	}
-	i.gateway, err = i.startGateway(ctx, gateway.Options{
+	opts := gateway.Options{
 		Replica:          "gateway-0",
 		ListenAddress:    i.hookAddress,
 		BusListenAddress: i.busAddress,
 		StoreDir:         filepath.Join(i.dir, "store"),
-	})
+	}
+	for _, change := range changes {
+		change(&opts)
+	}
+	i.gateway, err = i.startGateway(ctx, opts)
 	return err
 }
 

@@ -21,7 +21,7 @@ import (
 func TestHMACWebhookSample(t *testing.T) {
 	t.Parallel()
 	g := NewWithT(t)
-	shared.applySample(t, "hmac-webhook", "", "")
+	shared.applySample(t, "hmac-webhook")
 	ready := shared.waitReady(t, "signed", "pet-intake")
 
 	const gromit = `{"petname":"Gromit","petstatus":"Sold"}`
