@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -170,4 +171,15 @@ func TestNoBusNoAccept(t *testing.T) {
 	g.Expect(got.Header.Get("Retry-After")).NotTo(BeEmpty())
 	g.Expect(got.problem(t).Type).To(HaveSuffix("not-durable"))
 	g.Eventually(notDurable).WithTimeout(patience).Should(ContainSubstring("cannot store"))
+}
+
+// Nothing is served before its runs can use what is stored, or be stored.
+func TestNoFlowIsServedBeforeTheBusCanBeUsed(t *testing.T) {
+	t.Parallel()
+	gw := startGateway(t)
+	connectController(t, gw)
+	for gw.handler.snapshot.Load() == nil {
+		runtime.Gosched()
+	}
+	NewWithT(t).Expect(gw.handler.worker.Load()).NotTo(BeNil())
 }

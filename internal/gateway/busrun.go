@@ -122,12 +122,22 @@ func (g *Gateway) useBus(ctx context.Context, o bus.ClientOptions) error {
 
 	group, done := errgroup.WithContext(ctx)
 	group.Go(func() error { return client.Programs().Watch(done, g.queue.add) })
-	group.Go(func() error { g.applyUntil(done, worker); return nil })
+	// Flows are served once their runs can use the bus.
+	usable := make(chan struct{})
+	group.Go(func() error {
+		select {
+		case <-usable:
+			g.applyUntil(done, worker)
+		case <-done.Done():
+		}
+		return nil
+	})
 	group.Go(func() error {
 		if client.WaitBuckets(done) != nil {
 			return nil
 		}
 		g.handler.worker.Store(worker)
+		close(usable)
 		stopping, cancel := g.stopping(done)
 		defer cancel()
 		return worker.Run(done, g.quiet, stopping)
