@@ -4,6 +4,7 @@
 package auth
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -27,7 +28,7 @@ func newBench(concurrency int) *bench {
 	b := &bench{Passwords: NewPasswords(PasswordOptions{Concurrency: concurrency}), now: time.Unix(1_700_000_000, 0)}
 	b.compare = func(hash, password []byte) error {
 		b.compared.Add(1)
-		if string(hash) != string(password) {
+		if !bytes.Equal(hash, password) {
 			return errors.New("mismatch")
 		}
 		return nil

@@ -29,7 +29,7 @@ const childDir = "HEADGATE_BUS_TEST_DIR"
 
 // child prepares a test of this binary to run in a process of its own.
 func child(ctx context.Context, test, dir string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, os.Args[0], "-test.run=^"+test+"$", "-test.count=1", "-test.v") //nolint:gosec // It is this binary.
+	cmd := exec.CommandContext(ctx, os.Args[0], "-test.run=^"+test+"$", "-test.count=1", "-test.v")
 	cmd.Env = append(os.Environ(), childDir+"="+dir)
 	return cmd
 }

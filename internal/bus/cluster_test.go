@@ -20,14 +20,18 @@ import (
 func freeAddresses(t *testing.T, n int) []string {
 	t.Helper()
 	list := make([]string, n)
+	listeners := make([]net.Listener, n)
 	for i := range list {
 		var lc net.ListenConfig
 		l, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer func() { _ = l.Close() }()
-		list[i] = l.Addr().String()
+		listeners[i], list[i] = l, l.Addr().String()
+	}
+	// All at once, so that none is given twice.
+	for _, l := range listeners {
+		_ = l.Close()
 	}
 	return list
 }

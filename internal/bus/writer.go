@@ -75,7 +75,7 @@ type write struct {
 func (w *writer) put(ctx context.Context, messages ...*nats.Msg) (uint64, error) {
 	done := make(chan struct{})
 	job := &write{messages: messages, settled: func(error) { close(done) }}
-	if err := w.add(job); err != nil {
+	if err := w.add(job); err != nil { //nolint:contextcheck // It writes for many callers, and outlives each.
 		return 0, err
 	}
 	select {
@@ -92,7 +92,7 @@ func (w *writer) putEach(ctx context.Context, messages []*nats.Msg) []error {
 	var settled sync.WaitGroup
 	for i, m := range messages {
 		settled.Add(1)
-		if err := w.add(&write{messages: []*nats.Msg{m}, settled: func(err error) {
+		if err := w.add(&write{messages: []*nats.Msg{m}, settled: func(err error) { //nolint:contextcheck // As in put.
 			results[i] = err
 			settled.Done()
 		}}); err != nil {

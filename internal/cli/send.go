@@ -198,7 +198,7 @@ func given(s Streams, flag, value string) ([]byte, error) {
 // call makes the request and signs it.
 func (o *sendOptions) call(p *program.Program, body []byte, user string) (*call, error) {
 	if p.Webhook == nil {
-		return nil, fmt.Errorf("Flow %s has no webhook: nobody can call it", p.Key)
+		return nil, fmt.Errorf("nobody can call the Flow %s: it has no webhook", p.Key)
 	}
 	target, err := url.Parse(hookURL(strings.TrimSuffix(o.url, "/"), p))
 	if err != nil || target.Host == "" || target.Scheme != "http" && target.Scheme != "https" {

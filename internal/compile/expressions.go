@@ -60,10 +60,10 @@ func (p place) single(at path, source flowv1alpha1.Template, what string) {
 	}
 }
 
-// condition compiles a condition; nil leaves the fallback.
-func (p place) condition(at path, source *flowv1alpha1.Template, fallback string) string {
+// condition compiles a condition; nil is none.
+func (p place) condition(at path, source *flowv1alpha1.Template) string {
 	if source == nil {
-		return fallback
+		return ""
 	}
 	if *source == "" {
 		p.c.invalid(at, "must not be empty")

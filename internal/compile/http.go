@@ -66,7 +66,7 @@ func (c *compiler) http(at path, h *flowv1alpha1.HTTPCall, here place) *program.
 	answer.Response = true
 	out.Expect = defaultExpect
 	if h.Expect != nil {
-		out.Expect = c.at(answer).condition(at.field("expect"), h.Expect, "")
+		out.Expect = c.at(answer).condition(at.field("expect"), h.Expect)
 	}
 	if h.Paginate != nil {
 		out.Paginate = c.paginate(at.field("paginate"), h.Paginate, c.at(answer))
@@ -246,6 +246,8 @@ func (c *compiler) sign(at path, ref flowv1alpha1.CredentialReference, call *pro
 		}
 	case auth.InBody:
 		c.bodyKey(at, call, carrier, taken)
+	default:
+		// A cookie joins those of the call.
 	}
 	return name.String()
 }

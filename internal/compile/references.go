@@ -47,22 +47,7 @@ func FlowReferences(f *flowv1alpha1.Flow) References {
 		r.Flows = append(r.Flows, local(e.FlowRef.Name))
 	}
 	for i := range f.Spec.Steps {
-		if call := f.Spec.Steps[i].Call; call != nil && call.FlowRef.Name != "" {
-			r.Flows = append(r.Flows, local(call.FlowRef.Name))
-		}
-		h := f.Spec.Steps[i].HTTP
-		if h == nil {
-			continue
-		}
-		if h.CredentialRef != nil {
-			r.Credentials = append(r.Credentials, credentialName(f.Namespace, *h.CredentialRef))
-		}
-		if h.TLS != nil && h.TLS.CASecretKeyRef != nil {
-			r.Secrets = append(r.Secrets, local(h.TLS.CASecretKeyRef.Name))
-		}
-		if h.TLS != nil && h.TLS.CAConfigMapKeyRef != nil {
-			r.ConfigMaps = append(r.ConfigMaps, local(h.TLS.CAConfigMapKeyRef.Name))
-		}
+		r.step(f.Namespace, &f.Spec.Steps[i])
 	}
 	for _, v := range f.Spec.Values {
 		if v.ValueFrom == nil {
@@ -204,4 +189,27 @@ func parseSecretID(id auth.SecretID) (secret types.NamespacedName, key string, o
 func parseName(s string) (types.NamespacedName, bool) {
 	namespace, name, ok := strings.Cut(s, "/")
 	return types.NamespacedName{Namespace: namespace, Name: name}, ok
+}
+
+// step adds what a step refers to.
+func (r *References) step(namespace string, s *flowv1alpha1.Step) {
+	local := func(name string) types.NamespacedName {
+		return types.NamespacedName{Namespace: namespace, Name: name}
+	}
+	if call := s.Call; call != nil && call.FlowRef.Name != "" {
+		r.Flows = append(r.Flows, local(call.FlowRef.Name))
+	}
+	h := s.HTTP
+	if h == nil {
+		return
+	}
+	if h.CredentialRef != nil {
+		r.Credentials = append(r.Credentials, credentialName(namespace, *h.CredentialRef))
+	}
+	if h.TLS != nil && h.TLS.CASecretKeyRef != nil {
+		r.Secrets = append(r.Secrets, local(h.TLS.CASecretKeyRef.Name))
+	}
+	if h.TLS != nil && h.TLS.CAConfigMapKeyRef != nil {
+		r.ConfigMaps = append(r.ConfigMaps, local(h.TLS.CAConfigMapKeyRef.Name))
+	}
 }

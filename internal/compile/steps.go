@@ -75,7 +75,7 @@ func (c *compiler) step(at path, s *flowv1alpha1.Step) (program.Step, program.St
 	)
 
 	here := c.at(c.scope)
-	out := program.Step{Name: s.Name, If: here.condition(at.field("if"), s.If, "")}
+	out := program.Step{Name: s.Name, If: here.condition(at.field("if"), s.If)}
 	seen := program.StepScope{Name: s.Name, ForEach: s.ForEach != nil}
 	if s.ForEach != nil {
 		out.ForEach = c.forEach(at.field("forEach"), s.ForEach, here)

@@ -33,7 +33,7 @@ func (c *compiler) gates(at path, w *flowv1alpha1.WebhookTrigger, hook *program.
 	hook.RateLimit = c.rateLimit(at.field("rateLimit"), w.RateLimit, here)
 	// The filter comes last: it may cost a read, which the keys must not.
 	scope.Cache = true
-	hook.Filter = c.at(scope).condition(at.field("filter"), w.Filter, "")
+	hook.Filter = c.at(scope).condition(at.field("filter"), w.Filter)
 	hook.Handshake = c.handshake(at.field("handshake"), w.Handshake)
 }
 

@@ -31,7 +31,7 @@ func (c *compiler) handshake(at path, given *flowv1alpha1.Handshake) *program.Ha
 		return &program.Handshake{Preset: program.HandshakePreset(given.Preset)}
 	}
 	here := c.at(c.scope)
-	out := &program.Handshake{When: here.condition(at.field("when"), given.When, ""), Status: http.StatusOK}
+	out := &program.Handshake{When: here.condition(at.field("when"), given.When), Status: http.StatusOK}
 	if given.Status != nil {
 		c.between(at.field("status"), *given.Status, minStatus, maxGreeting)
 		out.Status = int(*given.Status)

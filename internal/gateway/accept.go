@@ -48,8 +48,7 @@ func (h *handler) accept(ctx context.Context, x *exchange, request *runner.Reque
 	defer cancel()
 	err := worker.Accept(ctx, x.route.flow, request)
 	h.settleClaims(ctx, x, err == nil)
-	var undecided *work.KeyError
-	if errors.As(err, &undecided) {
+	if undecided, ok := errors.AsType[*work.KeyError](err); ok {
 		h.writeProblem(x, x.undecided(undecided.Failure))
 		return
 	}

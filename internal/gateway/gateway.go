@@ -78,7 +78,6 @@ func New(o Options) (*Gateway, error) {
 
 		certificatePoll: certificatePoll,
 	}
-	g.quiet, g.quieten = context.WithCancel(context.Background())
 	g.wait("starting")
 	limits := defaultLimits()
 	limits.perPeer = o.ConnectionsPerAddress
@@ -156,6 +155,8 @@ func (g *Gateway) wait(phase string) { g.phase.Store(&phase) }
 // gateway cannot go on. A bus that is away is no such reason, a listener or a
 // store that cannot be opened is.
 func (g *Gateway) Run(ctx context.Context) error {
+	g.quiet, g.quieten = context.WithCancel(context.WithoutCancel(ctx))
+	defer g.quieten()
 	if err := g.spans.Start(ctx); err != nil {
 		return fmt.Errorf("gateway: %w", err)
 	}

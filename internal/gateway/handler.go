@@ -114,11 +114,11 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		// a request is not to be believed (RFC 9112 section 6.1).
 		header.Set("Connection", "close")
 	}
-	if p := h.enter(x); p != nil {
+	if p := h.enter(x); p != nil { //nolint:contextcheck // The context is that of x.
 		h.refuse(x, p)
 		return
 	}
-	if h.serveOther(x) {
+	if h.serveOther(x) { //nolint:contextcheck // The context is that of x.
 		return
 	}
 	if p := h.admit(x); p != nil {

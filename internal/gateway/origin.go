@@ -73,8 +73,8 @@ func (p proxies) origin(r *http.Request) origin {
 // trusted proxy has vouched for is the caller's.
 func (p proxies) caller(peer netip.Addr, header []string) netip.Addr {
 	left := maxForwarded
-	for i := len(header) - 1; i >= 0; i-- {
-		for rest, more := header[i], true; more; left-- {
+	for _, line := range slices.Backward(header) {
+		for rest, more := line, true; more; left-- {
 			var entry string
 			if at := strings.LastIndexByte(rest, ','); at >= 0 {
 				rest, entry = rest[:at], rest[at+1:]

@@ -123,7 +123,7 @@ func TestTLS(t *testing.T) {
 	g.Expect(plain.StatusCode).To(Equal(400))
 	g.Expect(plain.Header).NotTo(HaveKey("Headgate-Run-Id"))
 
-	old := &tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11, RootCAs: gw.ca.Pool()} //nolint:gosec // That it is refused is the point.
+	old := &tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11, RootCAs: gw.ca.Pool()}
 	_, err = (&tls.Dialer{Config: old}).DialContext(t.Context(), "tcp", gw.Addr())
 	g.Expect(err).To(MatchError(ContainSubstring("protocol version")))
 	eventually(t, func() bool {

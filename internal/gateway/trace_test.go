@@ -241,7 +241,7 @@ func TestTracePropagation(t *testing.T) {
 		"off": func(*Options) {}, "on": tracedTo(to.URL),
 		"never": func(o *Options) { o.Tracing.Endpoint, o.Tracing.SampleRatio = to.URL, &none },
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(name, func(t *testing.T) { //nolint:tparallel // They share what the upstream has seen.
 			g := NewWithT(t)
 			gw := startGateway(t, change)
 			g.Expect(connectController(t, gw).put(calls, gw)).To(Equal(bus.AckServed))

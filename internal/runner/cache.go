@@ -156,7 +156,7 @@ func (r *run) read(key expr.Value) (any, error) {
 		return nil, fail(program.ClassExpression, "cache.get: "+err.Error())
 	}
 	at := storedKey{flow: r.flow.program.Key, key: canonical}
-	data := []byte(nil)
+	var data []byte
 	if own, known := r.shared.recall(at); known {
 		if own.gone(r.flow.runner.clock.Now()) {
 			return nil, nil
@@ -165,7 +165,7 @@ func (r *run) read(key expr.Value) (any, error) {
 	} else {
 		ctx, cancel := context.WithTimeoutCause(r.ctx, cacheReadTimeout, errCacheTimeout)
 		defer cancel()
-		found := false
+		var found bool
 		if data, found, err = r.flow.runner.cache.Get(ctx, at.flow, canonical); err != nil {
 			return nil, r.portFailure(r.ctx, "cache.get", "the value could not be read", err)
 		}

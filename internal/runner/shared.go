@@ -5,6 +5,7 @@ package runner
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -43,12 +44,9 @@ func (r *run) hold(bytes int64) *Error {
 func (s *shared) redactWith(f *Flow) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, known := range s.redactors {
-		if known == f.redactor {
-			return
-		}
+	if !slices.Contains(s.redactors, f.redactor) {
+		s.redactors = append(s.redactors, f.redactor)
 	}
-	s.redactors = append(s.redactors, f.redactor)
 }
 
 // redact removes the secrets of a flow, and of those that the run has called.

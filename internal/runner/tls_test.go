@@ -96,10 +96,10 @@ func TestStepTLS(t *testing.T) {
 			p.Steps[0].HTTP.FollowRedirects = true
 			result := runOnce(t, newRunner(t), p)
 			if test.want == "" {
-				g.Expect(result.Err).To(BeNil())
+				g.Expect(result.Err).NotTo(HaveOccurred())
 				return
 			}
-			g.Expect(result.Err).NotTo(BeNil())
+			g.Expect(result.Err).To(HaveOccurred())
 			g.Expect(result.Err.Class).To(Equal(program.ClassNetwork))
 			g.Expect(result.Err.Message).To(Equal(test.want))
 		})
@@ -112,7 +112,7 @@ func TestStepTLSServerName(t *testing.T) {
 	g := NewWithT(t)
 	ca := certtest.NewAuthority(t, "ca")
 	server := newEncrypted(t, ca.Server(t, "erp.example.com"))
-	g.Expect(runOnce(t, newRunner(t), checked(server.URL, string(ca.PEM), "erp.example.com")).Err).To(BeNil())
+	g.Expect(runOnce(t, newRunner(t), checked(server.URL, string(ca.PEM), "erp.example.com")).Err).NotTo(HaveOccurred())
 	g.Expect(server.serverName.Load()).To(Equal("erp.example.com"))
 }
 
@@ -141,15 +141,15 @@ func TestStepTLSConnectionsAreShared(t *testing.T) {
 		flows[i] = link(t, r, checked(server.URL, string(old.PEM), ""))
 	}
 	for _, flow := range flows {
-		g.Expect(flow.Run(t.Context(), newRequest()).Err).To(BeNil())
+		g.Expect(flow.Run(t.Context(), newRequest()).Err).NotTo(HaveOccurred())
 	}
 	g.Expect(server.connections.Load()).To(BeNumerically("<", 10))
 
-	g.Expect(runOnce(t, r, checked(server.URL, string(renewed.PEM), "")).Err).NotTo(BeNil(), "it must not use the connection of the others")
+	g.Expect(runOnce(t, r, checked(server.URL, string(renewed.PEM), "")).Err).To(HaveOccurred(), "it must not use the connection of the others")
 	after := newEncrypted(t, renewed.Server(t, "127.0.0.1"))
-	g.Expect(runOnce(t, r, checked(after.URL, string(old.PEM), "")).Err).NotTo(BeNil())
-	g.Expect(runOnce(t, r, checked(after.URL, string(renewed.PEM), "")).Err).To(BeNil())
-	g.Expect(runOnce(t, r, checked(after.URL, string(old.PEM)+string(renewed.PEM), "")).Err).To(BeNil())
+	g.Expect(runOnce(t, r, checked(after.URL, string(old.PEM), "")).Err).To(HaveOccurred())
+	g.Expect(runOnce(t, r, checked(after.URL, string(renewed.PEM), "")).Err).NotTo(HaveOccurred())
+	g.Expect(runOnce(t, r, checked(after.URL, string(old.PEM)+string(renewed.PEM), "")).Err).NotTo(HaveOccurred())
 }
 
 func TestStepTLSThatCannotBeLinked(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -169,7 +170,7 @@ func (r *run) traced(ctx context.Context, s *step, out *exchange) (int, *Error) 
 	}
 	start := s.trace.start
 	if r.inLoop {
-		start = append(start[:len(start):len(start)], trace.WithAttributes(attrItem.Int(r.index)))
+		start = append(slices.Clip(start), trace.WithAttributes(attrItem.Int(r.index)))
 	}
 	return r.under(ctx, s.trace.name, start, func(ctx context.Context, span trace.Span) (int, *Error) {
 		tried, failure := r.attempts(ctx, s, out)

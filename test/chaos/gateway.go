@@ -68,7 +68,7 @@ func newGateway(binary, dir, store string, storeSize int64) (*gateway, error) {
 			return nil, err
 		}
 	}
-	g.log, err = os.OpenFile(filepath.Join(dir, "gateway.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600) //nolint:gosec // A folder of our own.
+	g.log, err = os.OpenFile(filepath.Join(dir, "gateway.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	return g, err
 }
 
@@ -83,7 +83,7 @@ func freeAddress() (string, error) {
 
 // start starts the process.
 func (g *gateway) start(ctx context.Context) error {
-	g.process = exec.CommandContext(context.WithoutCancel(ctx), g.binary, //nolint:gosec // The binary is the operator's choice.
+	g.process = exec.CommandContext(context.WithoutCancel(ctx), g.binary,
 		"--listen-address="+g.hook, "--admin-address="+g.admin, "--bus-listen-address="+g.bus,
 		"--bus-dir="+filepath.Join(g.dir, "bus"), "--store-dir="+g.store, "--replica=gateway-0", fmt.Sprintf("--store-max-size=%d", g.storeSize),
 		"--allow-cidrs=127.0.0.0/8", "--drain-delay=0", "--log-level=warn")

@@ -75,7 +75,7 @@ func (l *ledger) arrived(number int, key string) {
 	switch {
 	case e.received == 1:
 		e.key = key
-		if newest, any := l.newest[e.caller]; any && newest > number {
+		if newest, known := l.newest[e.caller]; known && newest > number {
 			e.reordered = true
 		}
 		l.newest[e.caller] = max(l.newest[e.caller], number)

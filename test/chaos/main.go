@@ -66,7 +66,7 @@ func main() {
 	flag.IntVar(&o.callers, "callers", 32, "how many callers send at one time")
 	flag.IntVar(&o.backlog, "backlog", 4000, "how many runs the callers may be ahead")
 	flag.IntVar(&o.acknowledged, "acknowledged", 0, "go on, with more cycles, until so many requests were acknowledged")
-	flag.Uint64Var(&o.seed, "seed", uint64(time.Now().UnixNano()), "of the moments at which the gateway is killed") //nolint:gosec // Any number will do.
+	flag.Uint64Var(&o.seed, "seed", uint64(time.Now().UnixNano()), "of the moments at which the gateway is killed")
 	flag.Parse()
 	err := run(ctx, &o)
 	stop()
@@ -141,7 +141,7 @@ func (s *session) run(ctx context.Context) error {
 	for caller := range s.o.callers {
 		callers.Go(func() { s.call(calling, caller) })
 	}
-	suffer := s.kills
+	suffer := s.killAgainAndAgain
 	if s.o.fullDisk {
 		suffer = s.fillDisk
 	}
@@ -154,9 +154,9 @@ func (s *session) run(ctx context.Context) error {
 	return settle(ctx, s.gateway, s.events)
 }
 
-// kills kills the gateway at random moments and starts it again.
-func (s *session) kills(ctx context.Context) error {
-	random := rand.New(rand.NewPCG(s.o.seed, 0)) //nolint:gosec // To be repeated, not to be secret.
+// killAgainAndAgain kills the gateway at random moments and starts it again.
+func (s *session) killAgainAndAgain(ctx context.Context) error {
+	random := rand.New(rand.NewPCG(s.o.seed, 0))
 	began := time.Now()
 	cycles := s.o.cycles
 	if s.o.powerCuts > 0 {

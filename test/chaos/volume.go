@@ -44,7 +44,7 @@ func inNamespace(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	cmd := exec.CommandContext(ctx, self, os.Args[1:]...) //nolint:gosec // This very program.
+	cmd := exec.CommandContext(ctx, self, os.Args[1:]...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	cmd.Env = append(os.Environ(), namespaceVariable+"=1")
@@ -69,7 +69,7 @@ func tool(ctx context.Context, name string, args ...string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	out, err := exec.CommandContext(context.WithoutCancel(ctx), path, args...).CombinedOutput() //nolint:gosec // Our own arguments.
+	out, err := exec.CommandContext(context.WithoutCancel(ctx), path, args...).CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("%s %s: %w: %s", name, strings.Join(args, " "), err, out)
 	}
@@ -129,7 +129,7 @@ func (v *volume) cut() error {
 		return err
 	}
 	flag := uint32(noLogFlush)
-	_, _, errno := syscall.Syscall(syscall.SYS_IOCTL, f.Fd(), ioctlShutdown, uintptr(unsafe.Pointer(&flag))) //nolint:gosec // The kernel reads the flag behind the pointer.
+	_, _, errno := syscall.Syscall(syscall.SYS_IOCTL, f.Fd(), ioctlShutdown, uintptr(unsafe.Pointer(&flag)))
 	if errno != 0 {
 		err = fmt.Errorf("shut %s down: %w", v.dir, errno)
 	}

@@ -41,7 +41,7 @@ func (w *Worker) accept(ctx context.Context, key program.Key, request *runner.Re
 }
 
 func (w *Worker) store(ctx context.Context, flow program.Key, request *runner.Request, orderKey string) error {
-	data, err := EncodeRequest(request)
+	data, err := EncodeRequest(request) //nolint:contextcheck // Nothing in it waits.
 	if err != nil {
 		return err
 	}

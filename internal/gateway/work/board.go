@@ -328,7 +328,7 @@ func (b *board) wake(now time.Time) {
 }
 
 // nextDue returns when the next run that waits for a time may begin.
-func (b *board) nextDue() (at time.Time, any bool) {
+func (b *board) nextDue() (at time.Time, waits bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if len(b.due) == 0 {

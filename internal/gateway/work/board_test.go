@@ -113,8 +113,8 @@ func TestOneRunOfAKeyAtATimeInOrder(t *testing.T) {
 	due := epoch.Add(time.Minute)
 	b.again(running[0], 9, due, epoch)
 	g.Expect(begin(b, epoch)).To(BeEmpty())
-	at, any := b.nextDue()
-	g.Expect(any).To(BeTrue())
+	at, waits := b.nextDue()
+	g.Expect(waits).To(BeTrue())
 	g.Expect(at).To(BeTemporally("==", due))
 	again := begin(b, due)
 	g.Expect(sequences(again)).To(Equal([]uint64{9}))
@@ -189,9 +189,9 @@ func TestDroppedFlowsEndAndCountForNothing(t *testing.T) {
 // key has two runs at a time.
 func TestBoardKeepsItsPromises(t *testing.T) {
 	t.Parallel()
-	seed := uint64(time.Now().UnixNano()) //nolint:gosec // A seed.
+	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
-	r := rand.New(rand.NewPCG(seed, 1)) //nolint:gosec // A test.
+	r := rand.New(rand.NewPCG(seed, 1))
 	g := NewWithT(t)
 	b := newBoard(5)
 	keys := []program.Key{flowKey("a", "x"), flowKey("a", "y"), flowKey("b", "z")}

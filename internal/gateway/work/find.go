@@ -61,7 +61,7 @@ func findQueued(ctx context.Context, client *bus.Client, run bus.Run) (bus.Recor
 	if err != nil {
 		return bus.Record{}, err
 	}
-	request, err := DecodeRequest(entry.Data)
+	request, err := DecodeRequest(entry.Data) //nolint:contextcheck // Nothing in it waits.
 	if err != nil {
 		return bus.Record{}, err
 	}

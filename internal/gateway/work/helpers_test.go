@@ -128,7 +128,9 @@ func startWorker(t testing.TB, server *bus.Server, name string, change ...func(*
 	r.stop = sync.OnceFunc(func() {
 		cancel()
 		stopNow()
-		<-done
+		if err := <-done; err != nil {
+			t.Logf("worker: %v", err)
+		}
 	})
 	r.kill = sync.OnceFunc(func() {
 		client.Close()

@@ -53,7 +53,7 @@ func ParseID(id string) (prefix string, ok bool) {
 
 // tickID names the run of a tick: whoever fires it, it is the same run.
 func tickID(flow program.Key, uid string, tick time.Time) string {
-	return derivedID(flow, markTick, uid, string(binary.BigEndian.AppendUint64(nil, uint64(tick.Unix())))) //nolint:gosec // Only told apart.
+	return derivedID(flow, markTick, uid, string(binary.BigEndian.AppendUint64(nil, uint64(tick.Unix()))))
 }
 
 // eventID names the run that an event starts: however often it is emitted, it is
@@ -68,7 +68,7 @@ func replayID(of bus.Run) string { return derivedID(of.Flow, markReplay, "", of.
 
 func derivedID(flow program.Key, mark byte, uid, of string) string {
 	h := sha256.New()
-	h.Write(binary.BigEndian.AppendUint32(nil, uint32(len(uid)))) //nolint:gosec // A UID is short.
+	h.Write(binary.BigEndian.AppendUint32(nil, uint32(len(uid))))
 	h.Write([]byte(uid))
 	h.Write([]byte(of))
 	hash := lowerBase32.EncodeToString(h.Sum(nil))

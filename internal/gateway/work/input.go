@@ -77,7 +77,7 @@ func EncodeRequest(req *runner.Request) ([]byte, error) {
 	}
 	out := make([]byte, 0, 5+len(head)+len(body))
 	out = append(out, inputVersion)
-	out = binary.BigEndian.AppendUint32(out, uint32(len(head))) //nolint:gosec // A header is bounded to 64 KiB.
+	out = binary.BigEndian.AppendUint32(out, uint32(len(head)))
 	out = append(out, head...)
 	return append(out, body...), nil
 }
@@ -109,6 +109,7 @@ func carry(span trace.SpanContext) propagation.MapCarrier {
 		return nil
 	}
 	carrier := propagation.MapCarrier{}
+	//nolint:forbidigo // It carries one value, and nothing waits on it.
 	propagation.TraceContext{}.Inject(trace.ContextWithSpanContext(context.Background(), span), carrier)
 	return carrier
 }
@@ -135,6 +136,7 @@ func DecodeRequest(data []byte) (*runner.Request, error) {
 		ContentType: in.ContentType, IP: in.IP, Time: in.Time, Credential: in.Credential, Subject: in.Subject, Event: in.Event,
 	}
 	if in.Trace != nil {
+		//nolint:forbidigo // It carries one value, and nothing waits on it.
 		req.Trace = trace.SpanContextFromContext(propagation.TraceContext{}.Extract(context.Background(), in.Trace))
 	}
 	if err := in.give(req, rest[size:]); err != nil {

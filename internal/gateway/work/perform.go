@@ -142,7 +142,7 @@ func (a *attempt) lost(failure *runner.Error) *runner.Result {
 
 // run makes the attempt.
 func (a *attempt) run(ctx context.Context) {
-	request, err := DecodeRequest(a.entry.Data)
+	request, err := DecodeRequest(a.entry.Data) //nolint:contextcheck // Nothing in it waits.
 	if err != nil {
 		a.settle(ctx, a.lost(&runner.Error{Class: program.ClassValidation, Message: "the request cannot be read any more"}))
 		return

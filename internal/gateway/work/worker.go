@@ -202,10 +202,10 @@ func (w *Worker) dispatchUntil(ctx, failed context.Context) {
 	for {
 		now := w.clock.Now()
 		for t := w.board.next(now); t != nil; t = w.board.next(now) {
-			w.begin(t)
+			w.begin(t) //nolint:contextcheck // A run ends with the lease of its partition.
 		}
 		var due <-chan time.Time
-		if at, any := w.board.nextDue(); any {
+		if at, waits := w.board.nextDue(); waits {
 			timer := w.clock.NewTimer(max(at.Sub(now), time.Millisecond))
 			due = timer.C()
 			if !w.pause(ctx, failed, due) {
