@@ -139,8 +139,7 @@ func (s *Server) awaitStore(ctx context.Context) error {
 // withoutPath takes the name of the probe, which is another each time, out of an
 // error.
 func withoutPath(err error) error {
-	var failed *fs.PathError
-	if errors.As(err, &failed) {
+	if failed, ok := errors.AsType[*fs.PathError](err); ok {
 		return fmt.Errorf("%s: %w", failed.Op, failed.Err)
 	}
 	return err

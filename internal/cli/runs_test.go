@@ -98,7 +98,7 @@ func serveShop(t *testing.T) *shopServed {
 	return s
 }
 
-// runs runs headgate runs on the bus of the shop.
+// runs calls the command of that name on the bus of the shop.
 func (s *shopServed) runs(t *testing.T, args ...string) (status int, stdout, stderr string) {
 	t.Helper()
 	return run(t, "", append([]string{"runs"}, append(args, "--bus-url", s.busURL, "--bus-dir", s.keys)...)...)

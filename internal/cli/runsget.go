@@ -54,10 +54,20 @@ func newRunsGet(o *runsFlags, s Streams) *cobra.Command {
 func describe(out io.Writer, r *bus.Record) error {
 	err := table(out, "", func(w io.Writer) {
 		for _, line := range [][2]string{
-			{"Run", r.ID}, {"Flow", r.Flow.String()}, {"State", r.State}, {"Trigger", shown(r.Trigger)}, {"Credential", shown(r.Credential)},
-			{"Subject", shown(r.Subject)}, {"Revision", shown(r.Revision)}, {"Attempts", strconv.Itoa(r.Attempts)},
-			{"Accepted", moment(r.Accepted)}, {"Started", moment(r.Started)}, {"Finished", moment(r.Finished)}, {"Duration", duration(r)},
-			{"Status", number(r.Status)}, {"Failure", failure(r.Failure)},
+			{"Run", r.ID},
+			{"Flow", r.Flow.String()},
+			{"State", r.State},
+			{"Trigger", shown(r.Trigger)},
+			{"Credential", shown(r.Credential)},
+			{"Subject", shown(r.Subject)},
+			{"Revision", shown(r.Revision)},
+			{"Attempts", strconv.Itoa(r.Attempts)},
+			{"Accepted", moment(r.Accepted)},
+			{"Started", moment(r.Started)},
+			{"Finished", moment(r.Finished)},
+			{"Duration", duration(r)},
+			{"Status", number(r.Status)},
+			{"Failure", failure(r.Failure)},
 		} {
 			if line[1] != "-" {
 				_, _ = fmt.Fprintf(w, "%s:\t%s\n", line[0], line[1]) // The table tells.

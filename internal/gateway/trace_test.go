@@ -226,7 +226,7 @@ func TestSpans(t *testing.T) {
 
 // A call has the span of its step for its parent; whether a trace is recorded is
 // decided where it began.
-func TestTracePropagation(t *testing.T) {
+func TestTracePropagation(t *testing.T) { //nolint:tparallel // The parts share what the upstream has seen.
 	t.Parallel()
 	seen := make(chan http.Header, 1)
 	upstream := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { seen <- r.Header }))
@@ -241,7 +241,7 @@ func TestTracePropagation(t *testing.T) {
 		"off": func(*Options) {}, "on": tracedTo(to.URL),
 		"never": func(o *Options) { o.Tracing.Endpoint, o.Tracing.SampleRatio = to.URL, &none },
 	} {
-		t.Run(name, func(t *testing.T) { //nolint:tparallel // They share what the upstream has seen.
+		t.Run(name, func(t *testing.T) {
 			g := NewWithT(t)
 			gw := startGateway(t, change)
 			g.Expect(connectController(t, gw).put(calls, gw)).To(Equal(bus.AckServed))

@@ -284,6 +284,9 @@ func (c *wireClient) judge(request string, got reply) {
 	switch status := got.StatusCode; {
 	case status == http.StatusNotImplemented, status == http.StatusHTTPVersionNotSupported:
 		c.unsupported.Add(1)
+	case status == http.StatusGatewayTimeout && strings.Contains(got.body, "the caller went away"):
+		// It has ended what it sends, which to net/http is the same.
+		c.refused.Add(1)
 	case status >= 500:
 		c.fail(request, fmt.Errorf("status %d: %s", status, got.body))
 	case status >= 400:

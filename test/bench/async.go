@@ -213,7 +213,7 @@ func readAccepts(path string) (map[string]float64, error) {
 	if path == "" {
 		return nil, nil
 	}
-	text, err := os.ReadFile(path) //nolint:gosec // The operator's file.
+	text, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
 	}

@@ -12,7 +12,7 @@
 // must arrive in order. At the end it prints
 //
 //	ok         acknowledged, received, and ended well
-//	open       acknowledged, and its end is not known: at the end of the test it is lost
+//	open       acknowledged, and its end is not known; as bad as the next
 //	lost       acknowledged, and never received, or ended otherwise
 //	duplicate  received more than once under the same Idempotency-Key: at-least-once allows it
 //	unstable   received under two Idempotency-Keys

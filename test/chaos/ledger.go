@@ -160,8 +160,8 @@ func (l *ledger) count() (c counts) {
 	return c
 }
 
-// print writes the histogram.
-func (c counts) print(w io.Writer) {
+// write writes the histogram.
+func (c counts) write(w io.Writer) {
 	_, _ = fmt.Fprintf(w, "sent %d  acknowledged %d  ok %d  open %d  lost %d  duplicate %d  unstable %d  unknown %d  reordered %d  repeated %d\n",
 		c.sent, c.acknowledged, c.ok, c.open, c.lost, c.duplicate, c.unstable, c.unknown, c.reordered, c.repeated)
 }

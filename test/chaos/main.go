@@ -179,7 +179,7 @@ func (s *session) killAgainAndAgain(ctx context.Context) error {
 			// Before their records are trimmed.
 			ask(ctx, s.gateway, s.events)
 			fmt.Printf("%6.0f s  cycle %d  ", time.Since(began).Seconds(), cycle)
-			s.events.count().print(os.Stdout)
+			s.events.count().write(os.Stdout)
 		}
 		if err := s.strike(ctx); err != nil {
 			return fmt.Errorf("cycle %d: %w", cycle, err)
@@ -223,7 +223,7 @@ func settle(ctx context.Context, g *gateway, events *ledger) error {
 		}
 	}
 	c := events.count()
-	c.print(os.Stdout)
+	c.write(os.Stdout)
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()

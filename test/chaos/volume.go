@@ -92,7 +92,10 @@ func newVolume(ctx context.Context, dir string, size int64) (*volume, error) {
 	if _, err := tool(ctx, "mkfs.ext4", "-q", "-F", "-m", "0", v.image); err != nil {
 		return nil, err
 	}
-	return v, v.mount(ctx)
+	if err := v.mount(ctx); err != nil {
+		return nil, err
+	}
+	return v, nil
 }
 
 // mount mounts the volume. The loop device goes when it is unmounted.

@@ -5,6 +5,7 @@ package integration
 
 import (
 	"encoding/json"
+	"maps"
 	"net/http"
 	"net/url"
 	"strings"
@@ -35,9 +36,7 @@ func (i *installation) ended(t *testing.T, caller call, place string) string {
 	t.Helper()
 	caller.method, caller.url, caller.body = http.MethodGet, i.hooks+place, ""
 	header := map[string]string{"Prefer": "wait=20"}
-	for name, value := range caller.header {
-		header[name] = value
-	}
+	maps.Copy(header, caller.header)
 	caller.header = header
 	var body string
 	NewWithT(t).Eventually(func(g Gomega) {

@@ -53,7 +53,8 @@ func (c *CRM) Set(id, name string) {
 			kept = append(kept, old)
 		}
 	}
-	c.contacts = append(kept, contact)
+	kept = append(kept, contact)
+	c.contacts = kept
 }
 
 // Calls returns the query strings of all calls, in order.

@@ -3,7 +3,7 @@
 
 // Package upstream holds small real services that samples, tests and the demo
 // call: a pet store after the Swagger Petstore, a push notification service after
-// Pushover, a warehouse that honours Idempotency-Key, a CRM whose changes are read
+// Pushover, a warehouse that honors Idempotency-Key, a CRM whose changes are read
 // in pages, and a newsletter that they are written to. They check their API keys
 // as the real ones do, and keep what they were sent in memory. Handlers are safe
 // for concurrent use.
