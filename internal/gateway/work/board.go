@@ -44,8 +44,12 @@ type namespace struct {
 // pending is one run that has not been settled.
 type pending struct {
 	id string
-	// seq is where the run is stored.
-	seq uint64
+	// seq is where the run is stored, told where the bus has told that it is. They
+	// differ while it is stored again, and when it is not known whether it was.
+	seq, told uint64
+	// low is where its first checkpoint is stored, if that is before the run: a
+	// process that died while it stored the run again has left it there.
+	low uint64
 	// order among the runs of its key: the order in which they were accepted.
 	order uint64
 	// due is when it may begin, in nanoseconds since 1970; 0: at once.
@@ -89,6 +93,8 @@ type flowQueue struct {
 	known map[string]*pending
 	// running are those that are under way.
 	running map[*pending]*ticket
+	// orphans are the first checkpoints of runs that are not known yet.
+	orphans map[string]uint64
 	// followed is the sequence up to which the bus has told of runs.
 	followed uint64
 	turn     *list.Element
@@ -104,14 +110,6 @@ type flowQueue struct {
 type keyQueue struct {
 	runs   orderHeap
 	active bool
-}
-
-// ticket is the right to run one run.
-type ticket struct {
-	*pending
-	flow *flowQueue
-	// cancel ends the run; guarded by board.mu.
-	cancel func()
 }
 
 func newBoard(slots int) *board {
@@ -153,7 +151,7 @@ func (b *board) release(key program.Key, now time.Time) {
 	if q == nil || !q.loading {
 		return
 	}
-	q.loading = false
+	q.loading, q.orphans = false, nil
 	for _, k := range q.keys {
 		q.expose(k, now)
 	}
@@ -179,6 +177,9 @@ func (b *board) add(key program.Key, p pending, now time.Time) {
 	old := q.known[p.id]
 	switch {
 	case old == nil:
+		if seq, known := q.orphans[p.id]; known {
+			p.keep(seq)
+		}
 		q.known[p.id] = &p
 		q.push(&p, now)
 		b.settle(q)
@@ -188,6 +189,8 @@ func (b *board) add(key program.Key, p pending, now time.Time) {
 		}
 	case old.state == stateWaiting:
 		old.seq = max(old.seq, p.seq)
+	default:
+		old.told = max(old.told, p.seq)
 	}
 }
 
@@ -337,81 +340,6 @@ func (b *board) nextDue() (at time.Time, waits bool) {
 	return time.Unix(0, b.due[0].waiting[0].due), true
 }
 
-// done gives the slot of a run back that has been settled.
-func (b *board) done(t *ticket, now time.Time) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.leave(t)
-	t.state = stateEnded
-	if t.seq <= t.flow.followed {
-		delete(t.flow.known, t.id)
-	}
-	b.unblock(t, now)
-}
-
-// again gives the slot of a run back that is to be run once more: it is stored
-// at seq now, and due at a time.
-func (b *board) again(t *ticket, seq uint64, due, now time.Time) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.leave(t)
-	q := t.flow
-	if b.flows[q.key] != q {
-		return
-	}
-	t.seq, t.due, t.state, t.uncertain = seq, due.UnixNano(), stateWaiting, false
-	if k := q.keys[t.key]; t.key != 0 && k != nil {
-		heap.Push(&k.runs, t.pending)
-	} else {
-		q.place(t.pending, now)
-	}
-	b.unblock(t, now)
-}
-
-// moved records that a run which is under way is stored elsewhere now.
-func (b *board) moved(t *ticket, seq uint64) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	t.seq = seq
-	t.flow.settled = true
-}
-
-// isCanceled tells whether a run is to end.
-func (b *board) isCanceled(t *ticket) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return t.canceled
-}
-
-// onCancel sets what ends a run that is under way.
-func (b *board) onCancel(t *ticket, cancel func()) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	t.cancel = cancel
-}
-
-// leave gives a slot back.
-func (b *board) leave(t *ticket) {
-	delete(t.flow.running, t.pending)
-	t.flow.ns.running--
-	t.flow.settled = true // at least the former copy is not needed any more
-	b.busy--
-}
-
-// unblock lets the next run of a key be seen.
-func (b *board) unblock(t *ticket, now time.Time) {
-	q := t.flow
-	if k := q.keys[t.key]; t.key != 0 && k != nil {
-		k.active = false
-		if len(k.runs) == 0 {
-			delete(q.keys, t.key)
-		} else {
-			q.expose(k, now)
-		}
-	}
-	b.settle(q)
-}
-
 // drop forgets everything about a flow that is not under way. It is another
 // owner's, or it does not exist any more.
 func (b *board) drop(key program.Key) {
@@ -429,111 +357,6 @@ func (b *board) drop(key program.Key) {
 	}
 	b.settle(q)
 	delete(b.flows, key)
-}
-
-// state tells whether a run is pending, and whether it is under way.
-func (b *board) state(key program.Key, id string) (known, running bool) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	p := b.find(key, id)
-	return p != nil, p != nil && p.state == stateRunning
-}
-
-// ticks returns the pending runs of a flow that its schedule has started.
-func (b *board) ticks(key program.Key) (ids []string) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	q := b.flows[key]
-	if q == nil {
-		return nil
-	}
-	for id, p := range q.known {
-		if isTick(id) && p.state != stateEnded {
-			ids = append(ids, id)
-		}
-	}
-	return ids
-}
-
-func (b *board) find(key program.Key, id string) *pending {
-	q := b.flows[key]
-	if q == nil {
-		return nil
-	}
-	if p := q.known[id]; p != nil && p.state != stateEnded {
-		return p
-	}
-	return nil
-}
-
-// cancel makes a run end: one that is under way is interrupted, one that waits
-// is begun in order to be ended. Both find that they are canceled.
-func (b *board) cancel(key program.Key, id string, now time.Time) (known, running bool) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	p := b.find(key, id)
-	if p == nil {
-		return false, false
-	}
-	p.canceled = true
-	q := b.flows[key]
-	if t := q.running[p]; t != nil {
-		if t.cancel != nil {
-			t.cancel()
-		}
-		return true, true
-	}
-	// Its time has come, if it waits for one.
-	for i, waiting := range q.waiting {
-		if waiting == p {
-			heap.Remove(&q.waiting, i)
-			p.due = 0
-			q.place(p, now)
-			b.settle(q)
-			break
-		}
-	}
-	return true, false
-}
-
-// unswept returns the flows of which runs have been settled since the last floor.
-func (b *board) unswept() (keys []program.Key) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for key, q := range b.flows {
-		if q.settled {
-			keys = append(keys, key)
-		}
-	}
-	return keys
-}
-
-// floor returns the sequence below which nothing of a flow is pending. It is
-// never above what the bus has told of: what comes after that may be anything.
-func (b *board) floor(key program.Key) uint64 {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	q := b.flows[key]
-	if q == nil {
-		return 0
-	}
-	q.settled = false
-	floor := q.followed + 1
-	for _, p := range q.known {
-		if p.state != stateEnded {
-			floor = min(floor, p.seq)
-		}
-	}
-	return floor
-}
-
-// sweepAgain makes a flow unswept once more.
-func (b *board) sweepAgain(key program.Key) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if q := b.flows[key]; q != nil {
-		q.settled = true
-	}
 }
 
 // underWay returns how many slots are taken.

@@ -296,3 +296,41 @@ func TestAWaitingRunThatMovedIsReadWhereItIs(t *testing.T) {
 	b.limit(key, 8)
 	g.Expect(sequences(begin(b, epoch))).To(Equal([]uint64{5}))
 }
+
+// A process that died while it stored a run again may have left the run behind
+// its checkpoints: they are not swept away.
+func TestCheckpointsOfAPendingRunStay(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	b := newBoard(8)
+	key := flowKey("pets", "intake")
+	b.load(key)
+	b.checkpoint(key, "run1", 12)
+	b.checkpoint(key, "gone", 13)
+	b.add(key, pending{id: "run1", seq: 20, order: 1}, epoch)
+	b.add(key, pending{id: "run2", seq: 21, order: 2}, epoch)
+	b.release(key, epoch)
+	b.limit(key, 8)
+	running := begin(b, epoch)
+	b.done(running[1], epoch)
+	g.Expect(b.floor(key)).To(Equal(uint64(12)))
+	b.moved(running[0], 30)
+	g.Expect(b.floor(key)).To(Equal(uint64(22)), "they were stored again behind the run")
+}
+
+// A write that failed may have been stored all the same, which the bus tells
+// while the run is under way.
+func TestARunIsLookedForWhereTheBusHasToldOfIt(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	b := newBoard(8)
+	key := flowKey("pets", "intake")
+	b.limit(key, 8)
+	b.add(key, pending{id: "run1", seq: 1, order: 1}, epoch)
+	running := begin(b, epoch)
+	g.Expect(b.elsewhere(running[0])).To(BeFalse())
+	b.add(key, pending{id: "run1", seq: 7, order: 1}, epoch)
+	g.Expect(b.elsewhere(running[0])).To(BeTrue())
+	b.again(running[0], 1, epoch, epoch)
+	g.Expect(sequences(begin(b, epoch))).To(Equal([]uint64{7}))
+}

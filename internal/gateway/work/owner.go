@@ -170,14 +170,11 @@ func (w *Worker) told(p *partition, h bus.Head) {
 			w.board.release(key, now)
 		}
 	case h.Step:
+		w.know(p, h.Flow)
+		w.board.checkpoint(h.Flow, h.ID, h.Seq)
 		return // it is read with its run
 	default:
-		if !p.flows[h.Flow] {
-			p.flows[h.Flow] = true
-			if !p.synced {
-				w.board.load(h.Flow)
-			}
-		}
+		w.know(p, h.Flow)
 		entry := pending{
 			id: h.ID, seq: h.Seq, order: h.Order, key: orderKey(h.OrderKey),
 			uncertain: h.Uncertain || h.Starts > 0 || !p.synced,
@@ -188,4 +185,16 @@ func (w *Worker) told(p *partition, h bus.Head) {
 		w.board.add(h.Flow, entry, now)
 	}
 	w.signal()
+}
+
+// know notes that a partition has something of a flow. Its runs wait until all of
+// them are known.
+func (w *Worker) know(p *partition, flow program.Key) {
+	if p.flows[flow] {
+		return
+	}
+	p.flows[flow] = true
+	if !p.synced {
+		w.board.load(flow)
+	}
 }

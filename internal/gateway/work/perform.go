@@ -29,6 +29,10 @@ const (
 	cancelTimeout = 5 * time.Second
 )
 
+// errMoved is why a run is read again: a write that was thought to have failed
+// has stored it elsewhere.
+var errMoved = errors.New("it was stored elsewhere meanwhile")
+
 // attempt is one attempt of one run.
 type attempt struct {
 	w     *Worker
@@ -78,6 +82,9 @@ func (a *attempt) read(ctx context.Context) (ready bool, err error) {
 	w, t := a.w, a.t
 	a.entry, err = w.queue.GetSeq(ctx, t.seq)
 	if errors.Is(err, bus.ErrNotFound) {
+		if w.board.elsewhere(t) {
+			return false, errMoved
+		}
 		return false, nil
 	}
 	if err != nil {

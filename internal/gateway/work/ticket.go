@@ -1,0 +1,170 @@
+// Copyright The Headgate Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package work
+
+import (
+	"container/heap"
+	"time"
+
+	"github.com/headgate-io/headgate/internal/program"
+)
+
+// ticket is the right to run one run.
+type ticket struct {
+	*pending
+	flow *flowQueue
+	// cancel ends the run; guarded by board.mu.
+	cancel func()
+}
+
+// done gives the slot of a run back that has been settled.
+func (b *board) done(t *ticket, now time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.leave(t)
+	t.state = stateEnded
+	if t.seq <= t.flow.followed {
+		delete(t.flow.known, t.id)
+	}
+	b.unblock(t, now)
+}
+
+// again gives the slot of a run back that is to be run once more: it is stored
+// at seq now, and due at a time.
+func (b *board) again(t *ticket, seq uint64, due, now time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.leave(t)
+	q := t.flow
+	if b.flows[q.key] != q {
+		return
+	}
+	if seq != t.seq {
+		t.low = 0 // its checkpoints were stored again with it
+	}
+	t.seq, t.due, t.state, t.uncertain = max(seq, t.told), due.UnixNano(), stateWaiting, false
+	if k := q.keys[t.key]; t.key != 0 && k != nil {
+		heap.Push(&k.runs, t.pending)
+	} else {
+		q.place(t.pending, now)
+	}
+	b.unblock(t, now)
+}
+
+// moved records that a run which is under way is stored elsewhere now.
+func (b *board) moved(t *ticket, seq uint64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	t.seq, t.low = seq, 0
+	t.flow.settled = true
+}
+
+// isCanceled tells whether a run is to end.
+func (b *board) isCanceled(t *ticket) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return t.canceled
+}
+
+// elsewhere tells whether the bus has told of the run at another place than where
+// it was looked for.
+func (b *board) elsewhere(t *ticket) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return t.told > t.seq
+}
+
+// onCancel sets what ends a run that is under way.
+func (b *board) onCancel(t *ticket, cancel func()) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	t.cancel = cancel
+}
+
+// leave gives a slot back.
+func (b *board) leave(t *ticket) {
+	delete(t.flow.running, t.pending)
+	t.flow.ns.running--
+	t.flow.settled = true // at least the former copy is not needed any more
+	b.busy--
+}
+
+// unblock lets the next run of a key be seen.
+func (b *board) unblock(t *ticket, now time.Time) {
+	q := t.flow
+	if k := q.keys[t.key]; t.key != 0 && k != nil {
+		k.active = false
+		if len(k.runs) == 0 {
+			delete(q.keys, t.key)
+		} else {
+			q.expose(k, now)
+		}
+	}
+	b.settle(q)
+}
+
+// state tells whether a run is pending, and whether it is under way.
+func (b *board) state(key program.Key, id string) (known, running bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	p := b.find(key, id)
+	return p != nil, p != nil && p.state == stateRunning
+}
+
+// ticks returns the pending runs of a flow that its schedule has started.
+func (b *board) ticks(key program.Key) (ids []string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	q := b.flows[key]
+	if q == nil {
+		return nil
+	}
+	for id, p := range q.known {
+		if isTick(id) && p.state != stateEnded {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+func (b *board) find(key program.Key, id string) *pending {
+	q := b.flows[key]
+	if q == nil {
+		return nil
+	}
+	if p := q.known[id]; p != nil && p.state != stateEnded {
+		return p
+	}
+	return nil
+}
+
+// cancel makes a run end: one that is under way is interrupted, one that waits
+// is begun in order to be ended. Both find that they are canceled.
+func (b *board) cancel(key program.Key, id string, now time.Time) (known, running bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	p := b.find(key, id)
+	if p == nil {
+		return false, false
+	}
+	p.canceled = true
+	q := b.flows[key]
+	if t := q.running[p]; t != nil {
+		if t.cancel != nil {
+			t.cancel()
+		}
+		return true, true
+	}
+	// Its time has come, if it waits for one.
+	for i, waiting := range q.waiting {
+		if waiting == p {
+			heap.Remove(&q.waiting, i)
+			p.due = 0
+			q.place(p, now)
+			b.settle(q)
+			break
+		}
+	}
+	return true, false
+}
