@@ -21,6 +21,12 @@ fuzz() {
 		echo "== $2 $5: $(grep -E '^fuzz: elapsed' "$log" | tail -1)"
 		return
 	fi
+	# The fuzzer of Go now and then takes the end of its own time for a failure.
+	# Without an input that fails there is nothing to mend.
+	if grep -qx ' *context deadline exceeded' "$log" && ! grep -qE 'panic|Failing input' "$log"; then
+		echo "== $2 $5: $(grep -E '^fuzz: elapsed' "$log" | tail -1) (its time ended while an input was tried)"
+		return
+	fi
 	{
 		echo "== $2 $5 failed"
 		cat "$log"
