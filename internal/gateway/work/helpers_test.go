@@ -99,6 +99,13 @@ func (c *counts) Ended(_ program.Key, _ *runner.Result, _ bool, state string) {
 	}
 }
 
+// deadLetters returns how many runs were given up.
+func (c *counts) deadLetters() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.dead
+}
+
 // replica is a running Worker.
 type replica struct {
 	*Worker
