@@ -71,7 +71,12 @@ func TestAPIServerTakesEveryObject(t *testing.T) {
 			cmd.Stdin = strings.NewReader(strings.Join(documents, "\n---\n"))
 			out, err := cmd.CombinedOutput()
 			g.Expect(err).NotTo(HaveOccurred(), "%s", out)
-			g.Expect(string(out)).NotTo(ContainSubstring("Warning"))
+			for line := range strings.Lines(string(out)) {
+				// Another story of the same API server may be removing the CRDs.
+				if !strings.Contains(line, "currently being deleted") {
+					g.Expect(line).NotTo(ContainSubstring("Warning"))
+				}
+			}
 		})
 	}
 }
