@@ -52,6 +52,9 @@ func Start(dir string) (*ControlPlane, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start control plane: %w", errors.Join(err, env.Stop()))
 	}
+	// The API server has limits of its own; a thousand objects need not wait for
+	// the client's.
+	config.QPS = -1
 	c := &ControlPlane{Config: config, env: env, kubectl: filepath.Join(assets, "kubectl"), dir: dir}
 	c.Kubeconfig, err = c.writeKubeconfig("admin", &clientcmdapi.AuthInfo{
 		ClientCertificateData: config.CertData,

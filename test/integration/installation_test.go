@@ -168,6 +168,7 @@ func (i *installation) startController(ctx context.Context) error {
 	}
 	config.Wrap(i.secretReads.wrap)
 	log := logr.FromSlogHandler(slog.NewJSONHandler(i.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	config.QPS = -1 // as cmd/controller has it
 	i.controller = start(func(ctx context.Context) error {
 		return controller.Run(ctx, config, controller.Options{
 			Namespace:    cluster.Namespace,
