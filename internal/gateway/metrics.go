@@ -146,6 +146,12 @@ func newMetrics(version string, log *slog.Logger, inFlightBody, busConnected fun
 	}
 	m.other = &flowSeries{key: program.Key{Name: otherFlow}, m: m}
 	m.other.once.Do(m.other.create)
+	m.register(version, inFlightBody, busConnected)
+	return m
+}
+
+// register makes everything that is counted known to scrapers.
+func (m *metrics) register(version string, inFlightBody, busConnected func() float64) {
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "headgate_build_info", Help: "1, with the version of the build.", ConstLabels: prometheus.Labels{"version": version},
 	})
@@ -162,7 +168,6 @@ func newMetrics(version string, log *slog.Logger, inFlightBody, busConnected fun
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
-	return m
 }
 
 // flow returns the series of a flow.
