@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -20,8 +21,8 @@ const (
 	drainAhead = 8
 	// drainPoll is how often a replica looks whether nobody drains.
 	drainPoll = time.Second
-	// purgeInterval is how often at most drained envelopes are removed.
-	purgeInterval = 250 * time.Millisecond
+	// defaultPurgeInterval is how often at most drained envelopes are removed.
+	defaultPurgeInterval = 250 * time.Millisecond
 	// drainClaim is how many envelopes a drainer says at once that it is about
 	// to drain.
 	drainClaim = 256
@@ -35,6 +36,9 @@ const (
 type DrainOptions struct {
 	// Replica is the name of the gateway's pod. Required.
 	Replica string
+	// PurgeInterval is how often at most drained envelopes are removed. Default
+	// 250 ms.
+	PurgeInterval time.Duration
 }
 
 // DrainIntake moves accepted runs from the intake into the queue, in the order of
@@ -45,6 +49,9 @@ type DrainOptions struct {
 // neither queued nor have ended, and are marked Head.Uncertain. It returns an
 // error only when the client is closed.
 func (c *Client) DrainIntake(ctx context.Context, o DrainOptions) error {
+	if o.PurgeInterval == 0 {
+		o.PurgeInterval = defaultPurgeInterval
+	}
 	var wait backoff
 	for !done(ctx) {
 		if _, err := c.waitConnected(ctx); err != nil {
@@ -57,7 +64,7 @@ func (c *Client) DrainIntake(ctx context.Context, o DrainOptions) error {
 			continue
 		}
 		if err == nil {
-			err = c.Leases().Hold(ctx, lease, c.drain)
+			err = c.Leases().Hold(ctx, lease, func(ctx context.Context) error { return c.drain(ctx, o.PurgeInterval) })
 		}
 		if err != nil && !done(ctx) {
 			if !errors.Is(err, ErrNoBucket) && !errors.Is(err, ErrNotConnected) {
@@ -89,7 +96,7 @@ type envelope struct {
 }
 
 // drain works until ctx, which ends with the lease, is done.
-func (c *Client) drain(ctx context.Context) error {
+func (c *Client) drain(ctx context.Context, purgeInterval time.Duration) error {
 	before, claimed, err := c.drainClaimed(ctx)
 	if err != nil {
 		return untilDone(ctx, err)
@@ -100,6 +107,7 @@ func (c *Client) drain(ctx context.Context) error {
 		return c.follow(ctx, source{stream: streamIntake, filter: subjectIntake + ">", all: true}, d)
 	})
 	group.Go(func() error { return d.run(ctx) })
+	group.Go(func() error { d.purgeUntil(ctx, purgeInterval); return nil })
 	return group.Wait()
 }
 
@@ -149,9 +157,10 @@ type drainer struct {
 	// before is the last sequence that may have been drained before.
 	before uint64
 
-	// claimed is the last sequence that claim has told of, drained the last
-	// that was, and purged the last that was removed after it was.
-	claimed, drained, purged uint64
+	// claimed is the last sequence that claim has told of, and drained the last
+	// that was.
+	claimed uint64
+	drained atomic.Uint64
 }
 
 // reset: the intake was lost, and there is nothing to take back.
@@ -168,14 +177,10 @@ func (d *drainer) change(e entry) {
 
 // run writes what is read until ctx is done.
 func (d *drainer) run(ctx context.Context) error {
-	ticker := time.NewTicker(purgeInterval)
-	defer ticker.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-ticker.C:
-			d.purge(ctx)
 		case e := <-d.envelopes:
 			if err := d.settle(ctx, d.collect(e)); err != nil {
 				return untilDone(ctx, err)
@@ -232,7 +237,7 @@ func (d *drainer) settle(ctx context.Context, batch []envelope) error {
 	if err := d.putFresh(ctx, fresh, batch); err != nil {
 		return err
 	}
-	d.drained = batch[len(batch)-1].seq
+	d.drained.Store(batch[len(batch)-1].seq)
 	return nil
 }
 
@@ -391,26 +396,37 @@ func (d *drainer) retry(ctx context.Context, write func() error) error {
 		if !wait.pause(ctx) {
 			return fmt.Errorf("drain the intake: %w: %w", ctx.Err(), err)
 		}
-		d.purge(ctx)
 	}
 }
 
-// purge removes what has been drained.
-func (d *drainer) purge(ctx context.Context) {
-	if d.drained == d.purged {
-		return
-	}
-	if err := d.c.purge(ctx, streamIntake, jetstream.WithPurgeSequence(d.drained+1)); err != nil {
-		if !done(ctx) {
+// purgeUntil removes what has been drained until ctx is done. It does not hold
+// up what drains: a removal may write a whole block of messages anew.
+func (d *drainer) purgeUntil(ctx context.Context, interval time.Duration) {
+	ticker := time.NewTicker(interval)
+	defer ticker.Stop()
+	for purged := uint64(0); ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		drained := d.drained.Load()
+		if drained == purged {
+			continue
+		}
+		err := d.c.purge(ctx, streamIntake, jetstream.WithPurgeSequence(drained+1))
+		switch {
+		case err == nil:
+			purged = drained
+		case !done(ctx):
 			d.c.log.Warn("Cannot remove drained envelopes, trying again", "error", err)
 		}
-		return
 	}
-	d.purged = d.drained
 }
 
 // WaitDrained returns nil once every run is in the queue whose Accept had
-// succeeded when it was called, or the error of ctx.
+// succeeded when it was called, or the error of ctx. It learns that a little
+// later: when the envelopes are removed.
 func (c *Client) WaitDrained(ctx context.Context) error {
 	info, err := c.streamInfo(ctx, streamIntake)
 	if err != nil {

@@ -7,9 +7,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/headgate-io/headgate/internal/bus"
 )
+
+// arrivalPoll is how often a run is looked for that may be about to arrive.
+const arrivalPoll = 10 * time.Millisecond
 
 // Cache returns what flows have stored.
 func (w *Worker) Cache() *bus.Cache { return w.client.Cache() }
@@ -35,10 +39,31 @@ func Find(ctx context.Context, client *bus.Client, run bus.Run) (bus.Record, err
 		return record, err
 	}
 	// It may have been accepted a moment ago, and be on its way to the queue.
-	if err := client.WaitDrained(ctx); err != nil {
-		return bus.Record{}, fmt.Errorf("find run %s: %w", run, err)
+	return findArriving(ctx, client, run)
+}
+
+// findArriving looks for a run again and again until everything that had been
+// accepted before has come to the queue.
+func findArriving(ctx context.Context, client *bus.Client, run bus.Run) (bus.Record, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	drained := make(chan error, 1)
+	go func() { drained <- client.WaitDrained(ctx) }()
+	ticker := time.NewTicker(arrivalPoll)
+	defer ticker.Stop()
+	for {
+		select {
+		case err := <-drained:
+			if err != nil {
+				return bus.Record{}, fmt.Errorf("find run %s: %w", run, err)
+			}
+			return find(ctx, client, run)
+		case <-ticker.C:
+		}
+		if record, err := find(ctx, client, run); !errors.Is(err, bus.ErrNotFound) {
+			return record, err
+		}
 	}
-	return find(ctx, client, run)
 }
 
 // find looks where a run that ends moves to, where it moves from, and where it
