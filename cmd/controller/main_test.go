@@ -18,7 +18,7 @@ import (
 func TestParse(t *testing.T) {
 	t.Setenv("POD_NAMESPACE", "from-env")
 	g := NewWithT(t)
-	o, err := parse([]string{"--public-url=https://hooks.example.com", "--bus-dns-names=a,b", "--metrics-address="}, &bytes.Buffer{})
+	o, err := parse([]string{"--public-url=https://hooks.example.com", "--bus-dns-names=a,b", "--metrics-address=", "--bus-replicas=3"}, &bytes.Buffer{})
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(o.Namespace).To(Equal("from-env"))
 	g.Expect(o.PublicURL).To(Equal("https://hooks.example.com"))
@@ -26,6 +26,7 @@ func TestParse(t *testing.T) {
 	g.Expect(o.BusURL).To(Equal("tls://headgate-gateway-bus:4222"))
 	g.Expect(o.BusSecret).To(Equal("headgate-bus"))
 	g.Expect(o.StoreSize).To(Equal(bus.DefaultStoreSize))
+	g.Expect(o.BusReplicas).To(Equal(3))
 	g.Expect(o.LeaderElection).To(BeTrue())
 	g.Expect(o.MetricsAddress).To(BeEmpty())
 	g.Expect(o.HealthAddress).To(Equal(":8081"))
@@ -34,6 +35,7 @@ func TestParse(t *testing.T) {
 	o, err = parse([]string{"--public-url=https://hooks.example.com", "--namespace=mine"}, &bytes.Buffer{})
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(o.Namespace).To(Equal("mine"))
+	g.Expect(o.BusReplicas).To(Equal(1))
 }
 
 func TestParseRefuses(t *testing.T) {
@@ -67,6 +69,8 @@ current-context: c
 		"query in URL":  {"--public-url=https://example.com?x=1", "public URL"},
 		"no hosts":      {"--bus-dns-names=", "at least one host name"},
 		"small store":   {"--store-max-size=1000", "store limit"},
+		"two replicas":  {"--bus-replicas=2", "1, 3 or 5"},
+		"no replicas":   {"--bus-replicas=0", "1, 3 or 5"},
 		"no bus Secret": {"--bus-secret=", "the bus needs"},
 	} {
 		t.Run(name, func(t *testing.T) {

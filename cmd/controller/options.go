@@ -40,6 +40,8 @@ func parse(args []string, out io.Writer) (options, error) {
 		"DNS names and addresses of the bus, for its certificate")
 	fs.Int64Var(&o.StoreSize, "store-max-size", bus.DefaultStoreSize,
 		"bytes that the streams and buckets of the bus share; at most the gateways' --store-max-size, or what the external bus grants")
+	fs.IntVar(&o.BusReplicas, "bus-replicas", 1,
+		"how many members of a cluster of gateways, or servers of the external bus, keep each stream: 1, 3 or 5")
 	fs.StringVar(&o.Namespace, "namespace", "", "the controller's own namespace (default: POD_NAMESPACE, or that of the pod)")
 	fs.BoolVar(&o.LeaderElection, "leader-elect", true, "let one of several replicas work; off, there must be only one")
 	fs.StringVar(&o.MetricsAddress, "metrics-address", ":8080", "where to serve /metrics; empty: nowhere")
@@ -55,6 +57,9 @@ func parse(args []string, out io.Writer) (options, error) {
 	}
 	if o.PublicURL == "" {
 		return options{}, fmt.Errorf("--public-url is required")
+	}
+	if o.BusReplicas == 0 {
+		o.BusReplicas = -1 // On the command line zero is no default; it is refused.
 	}
 	var err error
 	if o.Namespace, err = ownNamespace(o.Namespace); err != nil {

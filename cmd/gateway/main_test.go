@@ -28,6 +28,7 @@ func TestParse(t *testing.T) {
 		"--allow-cidrs=127.0.0.0/8,10.0.0.0/8", "--allow-cidrs=fd00::/8", "--deny-cidrs=10.1.0.0/16",
 		"--drain-delay=0", "--drain-timeout=7s", "--otlp-endpoint=http://collector:4318", "--otlp-sample-ratio=0.25", "--log-level=warn", "--log-format=text",
 		"--trusted-proxies=10.2.0.0/16",
+		"--cluster-listen-address=127.0.0.1:4", "--cluster-routes=a:6222,b:6222", "--cluster-routes=c:6222", "--cluster-name=hooks",
 	}, &bytes.Buffer{})
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(opts.Logger.Enabled(t.Context(), slog.LevelInfo)).To(BeFalse())
@@ -42,6 +43,8 @@ func TestParse(t *testing.T) {
 		DrainDelay: -1, DrainTimeout: 7 * time.Second,
 		Tracing:        tracing.Options{Endpoint: "http://collector:4318", SampleRatio: new(0.25)},
 		TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.2.0.0/16")},
+
+		ClusterListenAddress: "127.0.0.1:4", ClusterRoutes: []string{"a:6222", "b:6222", "c:6222"}, ClusterName: "hooks",
 	}))
 }
 
@@ -53,6 +56,8 @@ func TestParseDefaults(t *testing.T) {
 	g.Expect(opts.ListenAddress).To(Equal(":8080"))
 	g.Expect(opts.AdminAddress).To(Equal(":9090"))
 	g.Expect(opts.StoreMaxSize).To(Equal(bus.DefaultMaxStore))
+	g.Expect(opts.ClusterListenAddress).To(BeEmpty())
+	g.Expect(opts.ClusterName).To(Equal("headgate"))
 	g.Expect(opts.Replica).NotTo(BeEmpty(), "the name of the host")
 	g.Expect(opts.DrainDelay).To(Equal(5 * time.Second))
 	g.Expect(opts.Logger.Enabled(t.Context(), slog.LevelInfo)).To(BeTrue())
@@ -73,6 +78,12 @@ func TestRefusedFlags(t *testing.T) {
 		{[]string{"serve"}, `"serve"`},
 		{[]string{"--bus-dir=/bus", "--store-dir=/store", "--tls-cert=/tls.crt"}, "tls-cert and tls-key"},
 		{[]string{"--bus-dir=/bus", "--store-dir=/store", "--connections-per-address=0"}, "connections-per-address"},
+		{[]string{"--bus-dir=/bus", "--store-dir=/store", "--cluster-listen-address=:6222"}, "set both or neither"},
+		{[]string{"--bus-dir=/bus", "--store-dir=/store", "--cluster-routes=a:6222"}, "set both or neither"},
+		{[]string{"--bus-dir=/bus", "--bus-url=tls://bus:4222", "--cluster-listen-address=:6222", "--cluster-routes=a:6222"}, "embedded bus"},
+		{[]string{"--bus-dir=/bus", "--store-dir=/store", "--cluster-listen-address=:6222", "--cluster-routes=a"}, `route "a"`},
+		{[]string{"--bus-dir=/bus", "--store-dir=/store", "--cluster-listen-address=6222", "--cluster-routes=a:6222"}, "cluster-listen-address"},
+		{[]string{"--bus-dir=/bus", "--store-dir=/store", "--cluster-listen-address=:6222", "--cluster-routes=a:6222", "--cluster-name=a b"}, "cluster-name"},
 		{[]string{"--no-such-flag"}, "no-such-flag"},
 		{[]string{"--store-dir=/store"}, "bus-dir is required"},
 		{[]string{"--bus-dir=/bus"}, "store-dir is required"},

@@ -50,7 +50,8 @@ const (
 
 // BucketOptions configure EnsureBuckets. The zero value is usable.
 type BucketOptions struct {
-	// Replicas of each stream and bucket, in a clustered server. Default 1.
+	// Replicas of each stream and bucket, in a clustered server: 1, 3 or 5, see
+	// ValidReplicas. Default 1.
 	Replicas int
 	// StoreSize in bytes is what all streams and buckets together may fill; it
 	// must not be above the limit of the server's store. Default
@@ -78,6 +79,11 @@ func (o BucketOptions) withDefaults() BucketOptions {
 	}
 	return o
 }
+
+// ValidReplicas tells whether streams can be kept by n servers to some use: an
+// even number survives no more than the odd one below it, and five are the most
+// that JetStream takes.
+func ValidReplicas(n int) bool { return n == 1 || n == 3 || n == 5 }
 
 func streamName(bucket string) string { return "KV_" + bucket }
 

@@ -9,7 +9,10 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
+	"regexp"
+	"strconv"
 
 	"github.com/blang/semver/v4"
 	"github.com/nats-io/nats-server/v2/server"
@@ -31,15 +34,45 @@ type ClusterOptions struct {
 	Tags []string
 }
 
+// clusterName is what NATS takes for the name of a cluster, and a shell does, too.
+var clusterName = regexp.MustCompile(`^[0-9A-Za-z]([-_.0-9A-Za-z]{0,61}[0-9A-Za-z])?$`)
+
+// Validate returns what is wrong with the options, or nil.
+func (o *ClusterOptions) Validate() error {
+	if o.Name != "" && !clusterName.MatchString(o.Name) {
+		return fmt.Errorf("name %q is not up to 63 letters, digits, dashes, dots and underscores", truncate(o.Name, 63))
+	}
+	if _, _, err := splitListen(o.Listen); err != nil {
+		return err
+	}
+	if len(o.Routes) == 0 {
+		return errors.New("no routes to the other members")
+	}
+	_, err := o.routes()
+	return err
+}
+
+func (o *ClusterOptions) routes() ([]*url.URL, error) {
+	routes := make([]*url.URL, 0, len(o.Routes))
+	for _, r := range o.Routes {
+		host, port, err := net.SplitHostPort(r)
+		if _, number := strconv.ParseUint(port, 10, 16); err != nil || host == "" || number != nil {
+			return nil, fmt.Errorf("route %q is not host:port", r)
+		}
+		routes = append(routes, &url.URL{Scheme: "nats-route", Host: r})
+	}
+	return routes, nil
+}
+
 // cluster adds what makes a server a member.
 func (s *Server) cluster(opts *server.Options) error {
 	o := s.opts.Cluster
+	if err := o.Validate(); err != nil {
+		return fmt.Errorf("cluster: %w", err)
+	}
 	host, port, err := splitListen(o.Listen)
 	if err != nil {
 		return fmt.Errorf("cluster: %w", err)
-	}
-	if len(o.Routes) == 0 {
-		return errors.New("cluster: no routes to the other members")
 	}
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(s.opts.Material.CACert) {
@@ -61,12 +94,8 @@ func (s *Server) cluster(opts *server.Options) error {
 		NoAdvertise: true,
 	}
 	opts.Tags = o.Tags
-	for _, r := range o.Routes {
-		u, err := url.Parse("nats-route://" + r)
-		if err != nil || u.Port() == "" {
-			return fmt.Errorf("cluster: route %q is not host:port", r)
-		}
-		opts.Routes = append(opts.Routes, u)
+	if opts.Routes, err = o.routes(); err != nil {
+		return fmt.Errorf("cluster: %w", err)
 	}
 	return nil
 }

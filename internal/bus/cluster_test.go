@@ -137,6 +137,9 @@ func TestClusterOptionsAreChecked(t *testing.T) {
 		"no listener": {Routes: []string{"a:1"}},
 		"no routes":   {Listen: "127.0.0.1:0"},
 		"bad route":   {Listen: "127.0.0.1:0", Routes: []string{"a"}},
+		"no host":     {Listen: "127.0.0.1:0", Routes: []string{":6222"}},
+		"bad port":    {Listen: "127.0.0.1:0", Routes: []string{"a:b"}},
+		"bad name":    {Name: "a b", Listen: "127.0.0.1:0", Routes: []string{"a:1"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -162,4 +165,46 @@ func TestServersAreJudged(t *testing.T) {
 	warnings, err = gateway.CheckServer(t.Context())
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(warnings).To(ContainElement(ContainSubstring("one disk")))
+}
+
+// Streams that exist follow the number of replicas, with what is in them.
+func TestStreamsFollowTheNumberOfReplicas(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	members := startMembers(t)
+	controller := connect(t, RoleController, members[0])
+	ensure := func(replicas int) {
+		eventually(t, func() bool {
+			return controller.Connected() && controller.EnsureBuckets(t.Context(), BucketOptions{Replicas: replicas}) == nil
+		})
+		for _, name := range allStreams() {
+			info, err := controller.streamInfo(t.Context(), name)
+			g.Expect(err).NotTo(HaveOccurred())
+			g.Expect(info.Config.Replicas).To(Equal(replicas), name)
+		}
+	}
+	ensure(1)
+	gateway := connect(t, RoleGateway, members[1], inProcess(members[1]))
+	e := testEntry("orders", "kept")
+	_, err := gateway.Queue().Put(t.Context(), e, nil)
+	g.Expect(err).NotTo(HaveOccurred())
+
+	ensure(3)
+	eventually(t, func() bool {
+		info, err := controller.streamInfo(t.Context(), streamQueue)
+		current := 0
+		for _, r := range info.Cluster.Replicas {
+			if r.Current {
+				current++
+			}
+		}
+		return err == nil && current == 2
+	})
+	got, _, err := gateway.Queue().Get(t.Context(), e.Run)
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(got.Data).To(Equal(e.Data))
+
+	ensure(1)
+	_, _, err = gateway.Queue().Get(t.Context(), e.Run)
+	g.Expect(err).NotTo(HaveOccurred())
 }

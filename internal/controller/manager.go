@@ -69,6 +69,9 @@ type Options struct {
 	// StoreSize in bytes is what the streams and buckets of the bus share.
 	// Default bus.DefaultStoreSize.
 	StoreSize int64
+	// BusReplicas is how many servers keep each stream and bucket: 1, 3 or 5, and
+	// no more than the bus has. What exists follows when it changes. Default 1.
+	BusReplicas int
 	// Identity names this process on the bus, for example the pod's name.
 	Identity string
 	// LeaderElection lets one of several replicas work. Without it there must be
@@ -117,6 +120,8 @@ func (o *Options) complete() error {
 		return errors.New("the bus needs a URL, the name of its Secret, and at least one host name")
 	case o.StoreSize != 0 && bus.CheckStoreSize(o.StoreSize) != nil:
 		return bus.CheckStoreSize(o.StoreSize)
+	case o.BusReplicas != 0 && !bus.ValidReplicas(o.BusReplicas):
+		return errors.New("the replicas of each stream of the bus must be 1, 3 or 5")
 	case o.Log.GetSink() == nil:
 		return errors.New("the controller needs a logger")
 	}
@@ -220,8 +225,9 @@ func newFleet(mgr ctrl.Manager, o Options) (*fleet.Fleet, error) {
 				Logger:   slog.New(logr.ToSlogHandler(log)),
 			})
 		},
-		StoreSize: o.StoreSize,
-		Log:       log,
+		StoreSize:      o.StoreSize,
+		StreamReplicas: o.BusReplicas,
+		Log:            log,
 	})
 }
 

@@ -35,6 +35,7 @@ func (g *Gateway) runBus(ctx context.Context) error {
 		Material: material,
 		CertDir:  g.opts.BusDir,
 		MaxStore: g.opts.StoreMaxSize,
+		Cluster:  g.opts.cluster(),
 		Logger:   g.log,
 	})
 	if err != nil {

@@ -24,6 +24,7 @@ const (
 	DefaultListenAddress    = ":8080"
 	DefaultAdminAddress     = ":9090"
 	DefaultBusListenAddress = ":4222"
+	DefaultClusterName      = "headgate"
 	// DefaultConnectionsPerAddress leaves half of the connections to others, and
 	// enough to a proxy that is the only caller.
 	DefaultConnectionsPerAddress = maxConnections / 2
@@ -66,6 +67,15 @@ type Options struct {
 	// StoreMaxSize in bytes bounds the folder. Default bus.DefaultMaxStore.
 	StoreMaxSize int64
 
+	// ClusterListenAddress is the host:port where the other members of a cluster
+	// of gateways reach this one's bus. Empty: the bus is alone. Not with BusURL.
+	ClusterListenAddress string
+	// ClusterRoutes are the host:port of all members, this one too or not.
+	// Required with ClusterListenAddress, refused without.
+	ClusterRoutes []string
+	// ClusterName is the same for all members. Default DefaultClusterName.
+	ClusterName string
+
 	// Replica is the name of this replica, a DNS subdomain that no other one
 	// has and that stays over restarts: the pod's. Required.
 	Replica string
@@ -106,6 +116,7 @@ func (o *Options) setDefaults() {
 	o.ListenAddress = orDefault(o.ListenAddress, DefaultListenAddress)
 	o.AdminAddress = orDefault(o.AdminAddress, DefaultAdminAddress)
 	o.BusListenAddress = orDefault(o.BusListenAddress, DefaultBusListenAddress)
+	o.ClusterName = orDefault(o.ClusterName, DefaultClusterName)
 	o.StoreMaxSize = orDefault(o.StoreMaxSize, bus.DefaultMaxStore)
 	o.ConnectionsPerAddress = orDefault(o.ConnectionsPerAddress, DefaultConnectionsPerAddress)
 	o.DrainDelay = orDefault(o.DrainDelay, DefaultDrainDelay)
@@ -157,5 +168,33 @@ func (o *Options) validate() error {
 	case o.DrainTimeout < 0:
 		return errors.New("drain-timeout must not be negative")
 	}
+	if err := o.validateCluster(); err != nil {
+		return err
+	}
 	return o.Tracing.Validate()
+}
+
+// validateCluster checks what makes this gateway a member of a cluster.
+func (o *Options) validateCluster() error {
+	if o.ClusterListenAddress == "" && len(o.ClusterRoutes) == 0 {
+		return nil
+	}
+	switch {
+	case o.BusURL != "":
+		return errors.New("cluster-listen-address and cluster-routes are for the embedded bus, and bus-url is for another")
+	case o.ClusterListenAddress == "" || len(o.ClusterRoutes) == 0:
+		return errors.New("cluster-listen-address and cluster-routes belong together: set both or neither")
+	}
+	if err := o.cluster().Validate(); err != nil {
+		return fmt.Errorf("cluster-listen-address, cluster-routes and cluster-name: %w", err)
+	}
+	return nil
+}
+
+// cluster returns what the bus must know of the cluster, nil if it is alone.
+func (o *Options) cluster() *bus.ClusterOptions {
+	if o.ClusterListenAddress == "" {
+		return nil
+	}
+	return &bus.ClusterOptions{Name: o.ClusterName, Listen: o.ClusterListenAddress, Routes: o.ClusterRoutes}
 }

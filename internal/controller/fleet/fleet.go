@@ -67,6 +67,9 @@ type Options struct {
 	// StoreSize in bytes is what the streams and buckets of the bus share.
 	// Default bus.DefaultStoreSize.
 	StoreSize int64
+	// StreamReplicas is how many servers of the bus keep each stream and bucket.
+	// Default 1.
+	StreamReplicas int
 	// Log reports what an operator has to know.
 	Log logr.Logger
 	// Clock measures graces and intervals. Default: real time.
@@ -154,7 +157,7 @@ func (f *Fleet) session(ctx context.Context, m bus.Material) error {
 	f.attach(c)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
-		return c.MaintainBuckets(ctx, bus.BucketOptions{StoreSize: f.StoreSize}, func(incarnation string) {
+		return c.MaintainBuckets(ctx, bus.BucketOptions{StoreSize: f.StoreSize, Replicas: f.StreamReplicas}, func(incarnation string) {
 			f.Log.Info("The bus has the buckets it needs", "incarnation", incarnation)
 		})
 	})
