@@ -38,6 +38,7 @@ type options struct {
 	callers      int
 	backlog      int
 	acknowledged int
+	life         time.Duration
 	seed         uint64
 }
 
@@ -66,6 +67,7 @@ func main() {
 	flag.IntVar(&o.callers, "callers", 32, "how many callers send at one time")
 	flag.IntVar(&o.backlog, "backlog", 4000, "how many runs the callers may be ahead")
 	flag.IntVar(&o.acknowledged, "acknowledged", 0, "go on, with more cycles, until so many requests were acknowledged")
+	flag.DurationVar(&o.life, "life", time.Second, "how long at most the gateway lives once it is ready")
 	flag.Uint64Var(&o.seed, "seed", uint64(time.Now().UnixNano()), "of the moments at which the gateway is killed")
 	flag.Parse()
 	err := run(ctx, &o)
@@ -171,7 +173,7 @@ func (s *session) killAgainAndAgain(ctx context.Context) error {
 			return fmt.Errorf("cycle %d: the gateway is not ready: %w", cycle, err)
 		}
 		select {
-		case <-time.After(time.Duration(random.IntN(1000)) * time.Millisecond):
+		case <-time.After(time.Duration(random.Int64N(int64(s.o.life)))):
 		case <-ctx.Done():
 			return ctx.Err()
 		}
