@@ -152,77 +152,11 @@ func bucketConfig(bucket string, o BucketOptions) jetstream.StreamConfig {
 // what durable runs need, and sync runs work.
 func (c *Client) EnsureBuckets(ctx context.Context, o BucketOptions) error {
 	o = o.withDefaults()
-	if err := c.ensure(ctx, bucketConfigs(o)); err != nil {
+	if _, err := c.ensure(ctx, bucketConfigs(o), false); err != nil {
 		return err
 	}
-	return c.ensure(ctx, runConfigs(o))
-}
-
-// MaintainBuckets runs until ctx is done and keeps the streams and buckets
-// there: it calls EnsureBuckets whenever the connection is made, and when one
-// has gone. It calls onIncarnation with the incarnation of the programs bucket
-// when it first sees it and whenever it has changed; then the bucket is empty
-// and the controller must put every program again. It returns an error only when
-// the client is closed.
-func (c *Client) MaintainBuckets(ctx context.Context, o BucketOptions, onIncarnation func(incarnation string)) error {
-	o = o.withDefaults()
-	var known string
-	var wait backoff
-	for {
-		epoch, err := c.waitConnected(ctx)
-		if err != nil {
-			return untilDone(ctx, err)
-		}
-		incarnation, err := c.maintainOnce(ctx, o)
-		if done(ctx) {
-			return nil
-		}
-		if err != nil {
-			c.log.Warn("Cannot keep the buckets of the bus", "error", err)
-			wait.pause(ctx)
-			continue
-		}
-		wait.reset()
-		if incarnation != known {
-			known = incarnation
-			onIncarnation(incarnation)
-		}
-		if err := c.maintainWhile(ctx, epoch, o, known); err != nil {
-			return untilDone(ctx, err)
-		}
-	}
-}
-
-func (c *Client) maintainOnce(ctx context.Context, o BucketOptions) (string, error) {
-	if err := c.ensure(ctx, bucketConfigs(o)); err != nil {
-		return "", err
-	}
-	return c.incarnation(ctx, bucketPrograms)
-}
-
-// maintainWhile keeps what durable runs need, and returns when the connection is
-// another one, or the first buckets are not what they were.
-func (c *Client) maintainWhile(ctx context.Context, epoch uint64, o BucketOptions, incarnation string) error {
-	session, cancel := c.untilDisconnected(ctx, epoch)
-	defer cancel()
-	ticker := time.NewTicker(o.CheckInterval)
-	defer ticker.Stop()
-	var runs runsMaintainer
-	for {
-		runs.look(session, c, o)
-		select {
-		case <-session.Done():
-			return ctx.Err()
-		case <-ticker.C:
-		}
-		for _, b := range buckets {
-			got, err := c.incarnation(session, b)
-			lost := errors.Is(err, ErrNoBucket)
-			if lost || (err == nil && b == bucketPrograms && got != incarnation) {
-				return nil
-			}
-		}
-	}
+	_, err := c.ensure(ctx, runConfigs(o), false)
+	return err
 }
 
 // WaitBuckets returns nil once the buckets of programs, heartbeats and reports

@@ -94,10 +94,30 @@ func (s *Server) cluster(opts *server.Options) error {
 		NoAdvertise: true,
 	}
 	opts.Tags = o.Tags
+	// A member that is away is tried every second; not each time is worth a line.
+	opts.ReconnectErrorReports = routeErrorReports
 	if opts.Routes, err = o.routes(); err != nil {
 		return fmt.Errorf("cluster: %w", err)
 	}
 	return nil
+}
+
+// routeErrorReports is how many attempts to reach a member one line stands for.
+const routeErrorReports = 60
+
+// CheckCluster returns why a member of a cluster can neither store nor look up
+// anything: fewer than most of the members reach each other. It returns nil for a
+// server that is alone, and while there is none: see CheckStore.
+func (s *Server) CheckCluster() error {
+	ns := s.natsServer()
+	if s.opts.Cluster == nil || ns == nil {
+		return nil
+	}
+	jsz, err := ns.Jsz(&server.JSzOptions{})
+	if err != nil || jsz.Meta == nil || jsz.Meta.Leader != "" {
+		return nil //nolint:nilerr // It is starting or stopping: others tell.
+	}
+	return fmt.Errorf("%w: most of the %d members of the cluster must reach each other, and they do not", ErrUnavailable, jsz.Meta.Size)
 }
 
 func orDefault(s, value string) string {

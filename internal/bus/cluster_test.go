@@ -11,6 +11,7 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/blang/semver/v4"
 	. "github.com/onsi/gomega"
@@ -48,6 +49,19 @@ func startMembers(t *testing.T) []*runningServer {
 		})
 	}
 	return members
+}
+
+// memberStarter returns what starts a member of a cluster of three, also again.
+func memberStarter(t *testing.T) func(i int) *runningServer {
+	t.Helper()
+	dirs, routes := []string{t.TempDir(), t.TempDir(), t.TempDir()}, freeAddresses(t, 3)
+	return func(i int) *runningServer {
+		t.Helper()
+		return startServer(t, func(o *ServerOptions) {
+			o.Name, o.StoreDir = fmt.Sprintf("gateway-%d", i), dirs[i]
+			o.Cluster = &ClusterOptions{Listen: routes[i], Routes: routes}
+		})
+	}
 }
 
 // ensureReplicated makes the streams; it takes the members a while to elect who
@@ -207,4 +221,139 @@ func TestStreamsFollowTheNumberOfReplicas(t *testing.T) {
 	ensure(1)
 	_, _, err = gateway.Queue().Get(t.Context(), e.Run)
 	g.Expect(err).NotTo(HaveOccurred())
+}
+
+// A consumer whose server is behind counts nothing as pending; what the leader has
+// is told all the same before the watch is synced.
+func TestWatchWaitsForWhatTheLeaderHas(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	_, controller, gateway := startBus(t)
+	src := bucketSource(bucketPrograms)
+	w := &watcher{c: gateway, src: src, sink: new(countingSink)}
+	stream, err := gateway.js.Stream(t.Context(), src.stream)
+	g.Expect(err).NotTo(HaveOccurred())
+	consumer, err := stream.CreateConsumer(t.Context(), w.begin(""))
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(consumer.CachedInfo().NumPending).To(BeZero(), "as it would be on a member that has nothing yet")
+	put(t, controller, testProgram("orders", "secret"))
+	last := put(t, controller, testProgram("invoices", "secret"))
+	messages, err := consumer.Messages()
+	g.Expect(err).NotTo(HaveOccurred())
+	defer messages.Stop()
+
+	s := session{w: w, consumer: consumer, messages: messages, clustered: true}
+	g.Expect(s.catchUp(t.Context())).To(Succeed())
+	g.Expect(w.last).To(Equal(last))
+	g.Expect(w.sink.(*countingSink).changes).To(Equal(2))
+}
+
+type countingSink struct{ changes int }
+
+func (*countingSink) reset()                {}
+func (*countingSink) synced(uint64, string) {}
+func (s *countingSink) change(entry)        { s.changes++ }
+
+// What is older than a time is removed; a member that knows of nothing newer does
+// not make it everything.
+func TestWhatIsNewerIsNotTakenForOlder(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	_, _, gateway := startBus(t)
+	before := time.Now().Add(-time.Minute)
+	g.Expect(gateway.noneSince(t.Context(), streamRuns, subjectRuns+">", before)).To(Succeed())
+	g.Expect(gateway.Runs().Put(t.Context(), Record{Run: Run{Flow: orders, ID: "done"}, State: StateSucceeded})).To(Succeed())
+	g.Expect(gateway.noneSince(t.Context(), streamRuns, subjectRuns+">", before)).To(MatchError(ErrUnavailable))
+	g.Expect(gateway.noneSince(t.Context(), streamRuns, subjectRuns+">", time.Now().Add(time.Minute))).To(Succeed())
+}
+
+// With most members away nothing is stored, and everybody is told why; with them
+// back everything goes on.
+func TestClusterWithoutQuorum(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	start := memberStarter(t)
+	first := start(0)
+	g.Expect(first.CheckCluster()).To(And(MatchError(ErrUnavailable), MatchError(ContainSubstring("3 members"))), "alone, it waits")
+	second, third := start(1), start(2)
+	controller := connect(t, RoleController, first)
+	ensureReplicated(t, controller)
+	gateway := connect(t, RoleGateway, first, inProcess(first))
+	intake := gateway.NewIntake(IntakeOptions{Replica: "gateway-0"})
+	background(t, intake.Run)
+	eventually(t, func() bool { return intake.Accept(t.Context(), testEntry("orders", "before")) == nil })
+	g.Expect(first.CheckCluster()).To(Succeed())
+
+	second.stop()
+	third.stop()
+	err := intake.Accept(t.Context(), testEntry("orders", "lonely"))
+	g.Expect(err).To(MatchError(ErrUnavailable))
+	eventually(t, func() bool { return first.CheckCluster() != nil })
+	_, _, err = gateway.Queue().Get(t.Context(), Run{Flow: orders, ID: "before"})
+	g.Expect(err).To(MatchError(ErrUnavailable))
+	g.Expect(err).NotTo(MatchError(ErrNotFound), "nobody knows")
+
+	start(1)
+	eventually(t, func() bool { return first.CheckCluster() == nil })
+	n := 0
+	eventually(t, func() bool {
+		n++
+		return intake.Accept(t.Context(), testEntry("orders", fmt.Sprintf("again%d", n))) == nil
+	})
+}
+
+// While a member is away streams begin with what the others can keep, and get the
+// rest when it is back.
+func TestStreamsAreCompletedWhenTheLastMemberComes(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	start := memberStarter(t)
+	first, _, third := start(0), start(1), start(2)
+	eventually(t, func() bool { return first.CheckCluster() == nil })
+	third.stop()
+	controller := connect(t, RoleController, first)
+	background(t, func(ctx context.Context) error {
+		return controller.MaintainBuckets(ctx, BucketOptions{Replicas: 3, CheckInterval: 100 * time.Millisecond}, func(string) {})
+	})
+	gateway := connect(t, RoleGateway, first, inProcess(first))
+	g.Expect(gateway.WaitRunStreams(t.Context())).To(Succeed())
+	e := testEntry("orders", "early")
+	eventually(t, func() bool {
+		_, err := gateway.Queue().Put(t.Context(), e, nil)
+		return err == nil
+	})
+	info, err := gateway.streamInfo(t.Context(), streamQueue)
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(info.Config.Replicas).To(Equal(1))
+
+	start(2)
+	for _, name := range allStreams() {
+		eventually(t, func() bool {
+			info, err := controller.streamInfo(t.Context(), name)
+			return err == nil && info.Config.Replicas == 3
+		})
+	}
+	_, _, err = gateway.Queue().Get(t.Context(), e.Run)
+	g.Expect(err).NotTo(HaveOccurred())
+}
+
+// A controller that finds a server which is no member looks for one that is.
+func TestControllerTurnsToAMember(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	alone := startServer(t)
+	members := startMembers(t)
+	controller := connect(t, RoleController, alone, func(o *ClientOptions) {
+		o.URL += ",tls://" + members[0].Addr()
+	})
+	eventually(t, controller.Connected)
+	background(t, func(ctx context.Context) error {
+		return controller.MaintainBuckets(ctx, BucketOptions{Replicas: 3, CheckInterval: 100 * time.Millisecond}, func(string) {})
+	})
+	gateway := connect(t, RoleGateway, members[1], inProcess(members[1]))
+	g.Expect(gateway.WaitRunStreams(t.Context())).To(Succeed())
+	g.Expect(connect(t, RoleController, alone).EnsureBuckets(t.Context(), BucketOptions{Replicas: 3})).NotTo(Succeed())
+	jsz, err := alone.natsServer().Jsz(nil)
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(jsz.Streams).To(BeZero())
 }

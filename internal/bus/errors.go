@@ -6,6 +6,7 @@ package bus
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -25,6 +26,9 @@ var (
 	// ErrStoreKey is returned by Server.Start when the store folder was
 	// written under another encryption key, or by something else.
 	ErrStoreKey = errors.New("store was encrypted with another key")
+	// ErrStoreMode is returned by Server.Start of a server that is alone when the
+	// store folder is that of a member of a cluster, and the other way round.
+	ErrStoreMode = errors.New("store was written by another kind of server")
 	// ErrClosed is returned after Client.Close.
 	ErrClosed = errors.New("bus client is closed")
 	// ErrUnseal is returned for a stored value that was not sealed with this
@@ -49,11 +53,31 @@ func translate(err error) error {
 	case errors.Is(err, nats.ErrDisconnected), errors.Is(err, nats.ErrReconnectBufExceeded),
 		errors.Is(err, nats.ErrConnectionReconnecting), errors.Is(err, nats.ErrNoServers):
 		return fmt.Errorf("%w: %w", ErrNotConnected, err)
-	case errors.Is(err, jetstream.ErrStreamNotFound), errors.Is(err, jetstream.ErrNoStreamResponse):
+	case errors.Is(err, jetstream.ErrStreamNotFound):
 		return fmt.Errorf("%w: %w", ErrNoBucket, err)
+	case errors.Is(err, jetstream.ErrNoStreamResponse):
+		return fmt.Errorf("%w, or has no leader: %w", ErrNoBucket, err)
+	case errors.Is(err, jetstream.ErrJetStreamNotEnabled), errors.Is(err, nats.ErrNoResponders), refusedWith(err, codeNoLeader):
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	case errors.Is(err, jetstream.ErrMsgNotFound):
 		return fmt.Errorf("%w: %w", ErrNotFound, err)
 	default:
 		return err
 	}
+}
+
+// Codes of the server for a cluster, or a stream of it, that has no leader, for
+// too few servers for the replicas that are asked for, for servers that are all
+// full, and for a server that is no member of a cluster.
+const (
+	codeNoLeader    jetstream.ErrorCode = 10008
+	codeNoPeers     jetstream.ErrorCode = 10005
+	codeNoResources jetstream.ErrorCode = 10023
+	codeAlone       jetstream.ErrorCode = 10074
+)
+
+// refusedWith tells whether the server refused something with one of the codes.
+func refusedWith(err error, codes ...jetstream.ErrorCode) bool {
+	api, ok := errors.AsType[*jetstream.APIError](err)
+	return ok && slices.Contains(codes, api.ErrorCode)
 }

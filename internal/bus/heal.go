@@ -220,12 +220,20 @@ func (s *Server) life(ctx context.Context) error {
 // returns nil. While the store takes no writes, because its volume is full,
 // read-only or broken, there is no server; it comes back with everything that
 // was acknowledged when the volume does. Start returns an error when the server
-// cannot start (ErrStoreKey when the store is another's) or stops by itself.
+// cannot start (ErrStoreKey when the store is another's, ErrStoreMode when it is
+// not for a cluster, or only for one) or stops by itself.
 func (s *Server) Start(ctx context.Context) error {
 	if s.started.Swap(true) {
 		return errors.New("bus server: started twice")
 	}
 	if err := claimStore(s.opts.StoreDir, s.opts.Material.StoreKey); err != nil {
+		return fmt.Errorf("bus server: %w", err)
+	}
+	mode := modeAlone
+	if s.opts.Cluster != nil {
+		mode = modeMember
+	}
+	if err := claimMode(s.opts.StoreDir, mode); err != nil {
 		return fmt.Errorf("bus server: %w", err)
 	}
 	for {

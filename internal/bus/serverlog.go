@@ -29,9 +29,13 @@ func (l *serverLog) Noticef(format string, v ...any) { l.log.Debug(fmt.Sprintf(f
 // text is never spoken: a decision, not a problem.
 const handshakeFirstWarning = `Clients that are not using "TLS Handshake First"`
 
+// healthWarning starts what the server says whenever it is asked for its health
+// and something is not as it should be: every second, see watchStore.
+const healthWarning = "Healthcheck failed"
+
 // Warnf implements server.Logger.
 func (l *serverLog) Warnf(format string, v ...any) {
-	if strings.HasPrefix(format, handshakeFirstWarning) {
+	if strings.HasPrefix(format, handshakeFirstWarning) || strings.HasPrefix(format, healthWarning) {
 		return
 	}
 	l.log.Warn(fmt.Sprintf(format, v...))

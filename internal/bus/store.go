@@ -102,9 +102,14 @@ const keylessSuffix = ".keyless"
 // JetStream takes it for plain text, finds it corrupt, and deletes the stream with
 // everything in its other blocks.
 func (s *Server) setKeylessAside() error {
-	blocks, err := filepath.Glob(filepath.Join(s.opts.StoreDir, jetStreamDir, "*", "streams", "*", "msgs", "*.blk"))
-	if err != nil {
-		return err
+	var blocks []string
+	// Of streams, and of what the members of a cluster have agreed on.
+	for _, kind := range []string{"streams", "_js_"} {
+		found, err := filepath.Glob(filepath.Join(s.opts.StoreDir, jetStreamDir, "*", kind, "*", "msgs", "*.blk"))
+		if err != nil {
+			return err
+		}
+		blocks = append(blocks, found...)
 	}
 	for _, block := range blocks {
 		_, err := os.Stat(strings.TrimSuffix(block, ".blk") + ".key")

@@ -5,6 +5,8 @@ package bus
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -140,10 +142,27 @@ func (c *Client) firstSince(ctx context.Context, stream, filter string, t time.T
 			return 0, err
 		}
 		first = min(first, meta.Sequence.Stream)
+	} else if err := c.noneSince(ctx, stream, filter, t); err != nil {
+		return 0, err
 	}
 	// It would be gone by itself a little later.
 	if err := s.DeleteConsumer(ctx, consumer.CachedInfo().Name); err != nil {
 		c.log.Debug("Cannot remove a consumer", "stream", stream, "error", translate(err))
 	}
 	return first, nil
+}
+
+// noneSince returns an error when there is a message that matches the filter and
+// was stored at t or later: the server of a consumer that knew of none is behind.
+func (c *Client) noneSince(ctx context.Context, stream, filter string, t time.Time) error {
+	last, err := c.lastMessage(ctx, stream, filter)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return nil
+	case err != nil:
+		return err
+	case !last.Time.Before(t):
+		return fmt.Errorf("%w: a member of the cluster is behind", ErrUnavailable)
+	}
+	return nil
 }

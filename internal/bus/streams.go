@@ -102,6 +102,10 @@ func runConfigs(o BucketOptions) []jetstream.StreamConfig {
 	intake.Description = "Accepted runs of Headgate on their way into the queue, sealed"
 	// Envelopes are kept until they are purged, however many a gateway writes.
 	intake.MaxMsgsPerSubject = -1
+	// The order of acceptance is made of its sequences: those of an intake that
+	// is made anew come after all of the one before. There are never as many as
+	// microseconds.
+	intake.FirstSeq = uint64(time.Now().UnixMicro())
 
 	queue := runStream(streamQueue, subjectQueue, o)
 	queue.Description = "Pending runs of Headgate and their checkpoints, sealed"

@@ -119,7 +119,7 @@ func TestGatewayWorksWithAControllerOfAnEarlierVersion(t *testing.T) {
 	s := startServer(t)
 	controller := connect(t, RoleController, s)
 	g.Expect(controller.WaitConnected(t.Context())).To(Succeed())
-	g.Expect(controller.ensure(t.Context(), bucketConfigs(BucketOptions{}.withDefaults()))).To(Succeed())
+	g.Expect(controller.ensure(t.Context(), bucketConfigs(BucketOptions{}.withDefaults()), false)).To(BeFalse())
 	gateway := connect(t, RoleGateway, s, inProcess(s))
 
 	g.Expect(gateway.WaitBuckets(t.Context())).To(Succeed())

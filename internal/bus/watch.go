@@ -151,7 +151,7 @@ func (w *watcher) session(ctx context.Context, epoch uint64) (caughtUp bool, err
 	}
 	defer messages.Stop()
 
-	s := session{w: w, consumer: consumer, messages: messages}
+	s := session{w: w, consumer: consumer, messages: messages, clustered: info.Cluster != nil}
 	if err := s.catchUp(ctx); err != nil {
 		return false, err
 	}
@@ -193,12 +193,54 @@ type session struct {
 	w        *watcher
 	consumer jetstream.Consumer
 	messages jetstream.MessagesContext
+	// clustered: the server of the consumer may be behind the stream's leader.
+	clustered bool
 	// received counts messages, as the server does.
 	received uint64
 }
 
-// catchUp delivers everything that existed when the consumer was made.
+// catchUp delivers everything that existed when the consumer was made. A consumer
+// counts as pending what its server has; the leader of the stream may have more,
+// and to go on after that would leave it out for ever.
 func (s *session) catchUp(ctx context.Context) error {
+	if err := s.deliverPending(ctx); err != nil {
+		return err
+	}
+	for {
+		last, err := s.lastStored(ctx)
+		if err != nil || last <= s.w.last {
+			return err
+		}
+		for s.w.last < last {
+			_, err := s.next(ctx, syncCheck)
+			if errors.Is(err, errQuiet) {
+				break // It may have been replaced or removed.
+			}
+			if err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// lastStored returns the sequence of the last message that the leader of the
+// stream has; 0 when there is none, or nobody who could be behind it.
+func (s *session) lastStored(ctx context.Context) (uint64, error) {
+	if !s.clustered {
+		return 0, nil
+	}
+	last, err := s.w.c.lastMessage(ctx, s.w.src.stream, s.w.src.filter)
+	if errors.Is(err, ErrNotFound) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("catch up with stream %s: %w", s.w.src.stream, err)
+	}
+	return last.Sequence, nil
+}
+
+// deliverPending delivers what the server of the consumer had when it was made.
+func (s *session) deliverPending(ctx context.Context) error {
 	pending := s.consumer.CachedInfo().NumPending
 	for pending > 0 {
 		left, err := s.next(ctx, syncCheck)

@@ -468,6 +468,6 @@ func (c *Client) CheckWrites() error {
 	if c.writes.silent.IsZero() {
 		return nil
 	}
-	return fmt.Errorf("%w: the server has not answered writes since %s; its disk may be full or broken",
+	return fmt.Errorf("%w: the server has not answered writes since %s; its disk may be full or broken, or most of its cluster away",
 		ErrUnavailable, c.writes.silent.UTC().Format(time.RFC3339))
 }

@@ -4,6 +4,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -56,7 +57,7 @@ func (g *Gateway) readiness(ctx context.Context) readiness {
 // checkStore returns why nothing can be made durable at this moment.
 func (g *Gateway) checkStore(client *bus.Client) error {
 	if server := g.server.Load(); server != nil {
-		if err := server.CheckStore(); err != nil {
+		if err := cmp.Or(server.CheckStore(), server.CheckCluster()); err != nil {
 			return err
 		}
 	}
@@ -70,6 +71,11 @@ func (g *Gateway) checkStore(client *bus.Client) error {
 func (g *Gateway) waitingFor(ctx context.Context, client *bus.Client) string {
 	if client == nil {
 		return *g.phase.Load()
+	}
+	if server := g.server.Load(); server != nil {
+		if err := server.CheckCluster(); err != nil {
+			return "waiting for the bus: " + err.Error()
+		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, readinessCheck)
 	defer cancel()
