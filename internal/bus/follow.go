@@ -5,6 +5,9 @@ package bus
 
 import (
 	"context"
+	"strconv"
+
+	"github.com/nats-io/nats.go"
 )
 
 // Follow tells handler what is queued for a partition, in the order of
@@ -34,6 +37,9 @@ func (s *queueSink) change(e entry) {
 	var err error
 	if h.Run, h.Step, h.N, err = parseQueued(e.key); err == nil && !h.Step {
 		err = decodeHead(e.header.Get(headerRun), &h)
+	}
+	if err == nil && !h.Step {
+		h.Size, err = strconv.Atoi(e.header.Get(nats.MsgSize))
 	}
 	if err != nil {
 		s.c.log.Error("Ignoring a message of the queue that cannot be read", "sequence", e.revision, "error", err)

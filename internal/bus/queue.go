@@ -48,6 +48,8 @@ type Head struct {
 	// Order is never 0: a run without one has its sequence.
 	Order    uint64
 	OrderKey string
+	// Size of what is stored of the run, bytes.
+	Size int
 	// Step marks a checkpoint; only Run, Seq and N are set then.
 	Step bool
 	N    int

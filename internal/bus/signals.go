@@ -15,14 +15,17 @@ import (
 // Subjects of signals: messages between gateways that nobody stores. Whoever
 // waits for one must be able to do without.
 const (
-	subjectDone  = "done."
-	subjectOwner = "owner."
+	subjectDone    = "done."
+	subjectOwner   = "owner."
+	subjectBacklog = "backlog."
 )
 
 // signalSubjects are what a gateway says and hears, and a controller says.
-func signalSubjects() []string { return []string{subjectDone + "*", subjectOwner + "*"} }
+func signalSubjects() []string {
+	return []string{subjectDone + "*", subjectOwner + "*", subjectBacklog + "*"}
+}
 
-// maxSignal bounds the data of a request to an owner and its answer, bytes.
+// maxSignal bounds the data of a signal and of the answer to it, bytes.
 const maxSignal = 64 << 10
 
 // Notify tells whoever waits that the run with that id has ended. Its record

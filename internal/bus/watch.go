@@ -142,16 +142,16 @@ func (w *watcher) session(ctx context.Context, epoch uint64) (caughtUp bool, err
 	if err != nil {
 		return false, fmt.Errorf("create consumer on stream %s: %w", w.src.stream, translate(err))
 	}
-	messages, err := consumer.Messages(
-		jetstream.PullMaxMessagesWithBytesLimit(watchBuffer, watchBufferBytes),
-		jetstream.PullHeartbeat(watchHeartbeat),
-	)
+	s := session{
+		w: w, consumer: consumer, clustered: info.Cluster != nil,
+		messages: make(chan jetstream.Msg), broken: make(chan error, 1),
+	}
+	stop, err := s.receive(ctx)
 	if err != nil {
 		return false, fmt.Errorf("read stream %s: %w", w.src.stream, translate(err))
 	}
-	defer messages.Stop()
+	defer stop()
 
-	s := session{w: w, consumer: consumer, messages: messages, clustered: info.Cluster != nil}
 	if err := s.catchUp(ctx); err != nil {
 		return false, err
 	}
@@ -192,11 +192,38 @@ func (w *watcher) begin(incarnation string) jetstream.ConsumerConfig {
 type session struct {
 	w        *watcher
 	consumer jetstream.Consumer
-	messages jetstream.MessagesContext
 	// clustered: the server of the consumer may be behind the stream's leader.
 	clustered bool
+	messages  chan jetstream.Msg
+	// broken has the first error of the consumer.
+	broken chan error
 	// received counts messages, as the server does.
 	received uint64
+}
+
+// receive lets messages come until stop is called. It takes a callback and not
+// the library's iterator, because that one drops what comes while the sink is
+// slow: it has no room for the server's remarks between the messages.
+func (s *session) receive(ctx context.Context) (stop func(), err error) {
+	consuming, err := s.consumer.Consume(func(m jetstream.Msg) {
+		select {
+		case s.messages <- m:
+		case <-ctx.Done():
+		}
+	},
+		jetstream.PullMaxMessagesWithBytesLimit(watchBuffer, watchBufferBytes),
+		jetstream.PullHeartbeat(watchHeartbeat),
+		jetstream.ConsumeErrHandler(func(_ jetstream.ConsumeContext, err error) {
+			select {
+			case s.broken <- err:
+			default:
+			}
+		}),
+	)
+	if err != nil {
+		return nil, err
+	}
+	return consuming.Stop, nil
 }
 
 // catchUp delivers everything that existed when the consumer was made. A consumer
@@ -278,21 +305,21 @@ var errQuiet = errors.New("no message for a while")
 // next delivers one message and returns how many the server has left. With a
 // limit it returns errQuiet when no message came in that time.
 func (s *session) next(ctx context.Context, limit time.Duration) (left uint64, err error) {
-	wait := jetstream.NextContext(ctx)
+	var quiet <-chan time.Time
 	if limit > 0 {
-		limited, cancel := context.WithTimeout(ctx, limit)
-		defer cancel()
-		wait = jetstream.NextContext(limited)
+		timer := time.NewTimer(limit)
+		defer timer.Stop()
+		quiet = timer.C
 	}
-	msg, err := s.messages.Next(wait)
-	switch {
-	case err == nil:
-	case ctx.Err() != nil:
-		return 0, ctx.Err()
-	case errors.Is(err, context.DeadlineExceeded):
-		return 0, errQuiet
-	default:
+	var msg jetstream.Msg
+	select {
+	case msg = <-s.messages:
+	case err := <-s.broken:
 		return 0, fmt.Errorf("read stream %s: %w", s.w.src.stream, translate(err))
+	case <-quiet:
+		return 0, errQuiet
+	case <-ctx.Done():
+		return 0, ctx.Err()
 	}
 	meta, err := msg.Metadata()
 	if err != nil {

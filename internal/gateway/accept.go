@@ -19,6 +19,7 @@ import (
 const (
 	acceptDone       = "Accepted"
 	acceptNotDurable = "NotDurable"
+	acceptBacklog    = "Backlog"
 )
 
 // runsPrefix is where callers ask what became of their runs.
@@ -50,6 +51,11 @@ func (h *handler) accept(ctx context.Context, x *exchange, request *runner.Reque
 	h.settleClaims(ctx, x, err == nil)
 	if undecided, ok := errors.AsType[*work.KeyError](err); ok {
 		h.writeProblem(x, x.undecided(undecided.Failure))
+		return
+	}
+	if errors.Is(err, work.ErrBacklog) {
+		h.metrics.accepts.WithLabelValues(acceptBacklog).Inc()
+		h.writeProblem(x, &problemBacklog)
 		return
 	}
 	if err != nil {

@@ -122,6 +122,8 @@ const (
 	retrySuspended = "60"
 	// retryNotDurable is for a bus that is away, or a full disk.
 	retryNotDurable = "5"
+	// retryBacklog is for a queue that is long, and so does not get short at once.
+	retryBacklog = "30"
 	// retryPending is how soon a caller may ask about its run again.
 	retryPending = "1"
 	// retryUnavailable is short: a reference that is put right is served within

@@ -65,6 +65,7 @@ var (
 	problemBusy         = newProblem("busy", "The gateway has too much to do", http.StatusServiceUnavailable).after(retryBusy)
 	problemCrowded      = newProblem("crowded", "The hook has too many requests under way", http.StatusServiceUnavailable).after(retryBusy)
 	problemNotDurable   = newProblem("not-durable", "The run cannot be made durable at this moment", http.StatusServiceUnavailable).after(retryNotDurable)
+	problemBacklog      = newProblem("backlog", "Too many runs of the hook, or of its namespace, wait", http.StatusServiceUnavailable).after(retryBacklog)
 	problemUnderWay     = newProblem("under-way", "The same request is under way", http.StatusConflict).after(retryPending)
 	problemUnknownRun   = newProblem("unknown-run", "There is no such run", http.StatusNotFound)
 	problemUnknownPath  = newProblem("unknown-path", "There is nothing here", http.StatusNotFound)

@@ -21,8 +21,8 @@ func (e *KeyError) Error() string { return e.Failure.Report() }
 
 // Accept makes the run of a request durable, which is then run by whichever
 // replica owns its partition. What has let the caller in is not stored. Beside a
-// [KeyError], the errors are those of [bus.Intake.Accept]: nothing but nil says
-// that the run will happen.
+// [KeyError] and ErrBacklog, the errors are those of [bus.Intake.Accept]: nothing
+// but nil says that the run will happen.
 func (w *Worker) Accept(ctx context.Context, f *runner.Flow, request *runner.Request) error {
 	orderKey, failure := f.ConcurrencyKey(ctx, request)
 	if failure != nil {
@@ -41,6 +41,9 @@ func (w *Worker) accept(ctx context.Context, key program.Key, request *runner.Re
 }
 
 func (w *Worker) store(ctx context.Context, flow program.Key, request *runner.Request, orderKey string) error {
+	if err := w.backlog.check(flow); err != nil {
+		return err
+	}
 	data, err := EncodeRequest(request) //nolint:contextcheck // Nothing in it waits.
 	if err != nil {
 		return err

@@ -61,8 +61,12 @@ type pending struct {
 	uncertain bool
 	// canceled is true for a run that is to end without more ado.
 	canceled bool
+	// displaced is true for a run whose turn came while it was moved.
+	displaced bool
 
 	state pendingState
+	// size of what is stored of the run, bytes.
+	size int32
 }
 
 type pendingState uint8
@@ -72,6 +76,8 @@ const (
 	stateWaiting pendingState = iota
 	// stateRunning: it has a slot.
 	stateRunning
+	// stateMoving: it waits, and is being stored again meanwhile.
+	stateMoving
 	// stateEnded: it is settled, and what the bus tells of it is late.
 	stateEnded
 )
@@ -104,6 +110,11 @@ type flowQueue struct {
 	loading bool
 	// settled is true when runs have ended since the last sweep.
 	settled bool
+	// waste is where runs were stored that have ended, and not been removed.
+	waste []uint64
+	// runs and bytes are those of known that have not ended.
+	runs  int
+	bytes int64
 }
 
 // keyQueue has the runs of one key, of which one is under way at a time.
@@ -181,6 +192,7 @@ func (b *board) add(key program.Key, p pending, now time.Time) {
 			p.keep(seq)
 		}
 		q.known[p.id] = &p
+		q.count(1, p.size)
 		q.push(&p, now)
 		b.settle(q)
 	case old.state == stateEnded:
@@ -188,10 +200,16 @@ func (b *board) add(key program.Key, p pending, now time.Time) {
 			delete(q.known, p.id)
 		}
 	case old.state == stateWaiting:
-		old.seq = max(old.seq, p.seq)
+		old.foundAt(p.seq)
 	default:
 		old.told = max(old.told, p.seq)
 	}
+}
+
+// count adds runs, or takes them away, each with its size.
+func (q *flowQueue) count(runs int, size int32) {
+	q.runs += runs
+	q.bytes += int64(runs) * int64(size)
 }
 
 // push puts a run where it belongs.
@@ -259,35 +277,52 @@ func (b *board) next(now time.Time) *ticket {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.wake(now)
-	if b.busy >= b.slots {
-		return nil
+	for b.busy < b.slots {
+		ns := b.pick()
+		if ns == nil {
+			return nil
+		}
+		b.ready.MoveToBack(ns.turn)
+		turn := ns.ready.Front()
+		q, ok := turn.Value.(*flowQueue)
+		if !ok {
+			return nil
+		}
+		ns.ready.MoveToBack(turn)
+		p := q.take()
+		if p == nil {
+			b.settle(q)
+			continue
+		}
+		t := &ticket{flow: q, pending: p}
+		p.state = stateRunning
+		q.running[p] = t
+		ns.running++
+		b.busy++
+		b.settle(q)
+		return t
 	}
-	ns := b.pick()
-	if ns == nil {
-		return nil
+	return nil
+}
+
+// take takes the first run that may begin, or nil. Those that are being moved
+// come back when they have been.
+func (q *flowQueue) take() *pending {
+	for len(q.ready) > 0 {
+		p, ok := heap.Pop(&q.ready).(*pending)
+		switch {
+		case !ok:
+		case p.state == stateMoving:
+			p.displaced = true
+		default:
+			if k := q.keys[p.key]; p.key != 0 && k != nil {
+				heap.Pop(&k.runs)
+				k.active = true
+			}
+			return p
+		}
 	}
-	b.ready.MoveToBack(ns.turn)
-	turn := ns.ready.Front()
-	q, ok := turn.Value.(*flowQueue)
-	if !ok {
-		return nil
-	}
-	ns.ready.MoveToBack(turn)
-	p, ok := heap.Pop(&q.ready).(*pending)
-	if !ok {
-		return nil
-	}
-	if k := q.keys[p.key]; p.key != 0 && k != nil {
-		heap.Pop(&k.runs)
-		k.active = true
-	}
-	t := &ticket{flow: q, pending: p}
-	p.state = stateRunning
-	q.running[p] = t
-	ns.running++
-	b.busy++
-	b.settle(q)
-	return t
+	return nil
 }
 
 // pick returns the namespace whose turn it is. One that has half of the slots
@@ -374,10 +409,5 @@ func (b *board) counts(key program.Key) (running, queued int) {
 	if q == nil {
 		return 0, 0
 	}
-	for _, p := range q.known {
-		if p.state == stateWaiting {
-			queued++
-		}
-	}
-	return len(q.running), queued
+	return len(q.running), q.runs - len(q.running)
 }

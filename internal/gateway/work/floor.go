@@ -4,6 +4,8 @@
 package work
 
 import (
+	"slices"
+
 	"github.com/headgate-io/headgate/internal/program"
 )
 
@@ -70,6 +72,7 @@ func (b *board) floor(key program.Key) uint64 {
 			floor = min(floor, p.floor())
 		}
 	}
+	q.waste = slices.DeleteFunc(q.waste, func(seq uint64) bool { return seq < floor })
 	return floor
 }
 

@@ -106,6 +106,13 @@ func (c *counts) deadLetters() int {
 	return c.dead
 }
 
+// retriedRuns returns how many attempts were not the last.
+func (c *counts) retriedRuns() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.retried
+}
+
 // replica is a running Worker.
 type replica struct {
 	*Worker

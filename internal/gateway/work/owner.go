@@ -6,6 +6,7 @@ package work
 import (
 	"context"
 	"errors"
+	"math"
 	"sync"
 	"time"
 
@@ -176,7 +177,7 @@ func (w *Worker) told(p *partition, h bus.Head) {
 	default:
 		w.know(p, h.Flow)
 		entry := pending{
-			id: h.ID, seq: h.Seq, order: h.Order, key: orderKey(h.OrderKey),
+			id: h.ID, seq: h.Seq, order: h.Order, key: orderKey(h.OrderKey), size: int32(min(h.Size, math.MaxInt32)),
 			uncertain: h.Uncertain || h.Starts > 0 || !p.synced,
 		}
 		if !h.Due.IsZero() {

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/headgate-io/headgate/internal/bus"
@@ -43,6 +44,10 @@ type attempt struct {
 	request *runner.Request
 	// began is true once the observer knows of the attempt.
 	began bool
+	// mu is held while the progress of the run is stored. settling is true once
+	// what came of the attempt is.
+	mu       sync.Mutex
+	settling bool
 	// steps are the checkpoints of the run, those of this attempt included.
 	steps []bus.StepRecord
 }
@@ -168,6 +173,7 @@ func (a *attempt) run(ctx context.Context) {
 	}
 	a.began = true
 	a.w.o.Observer.Began(a.entry.Flow)
+	a.w.board.onMove(a.t, func() { a.move(ctx) })
 	a.settle(ctx, a.flow.RunDurable(ctx, request, options))
 }
 
@@ -177,6 +183,8 @@ func (a *attempt) checkpoint(ctx context.Context, n int, s runner.StepState) err
 	if err != nil {
 		return err
 	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	if _, err := a.w.queue.PutStep(ctx, a.entry.Run, n, data); err != nil {
 		return err
 	}
@@ -187,6 +195,9 @@ func (a *attempt) checkpoint(ctx context.Context, n int, s runner.StepState) err
 // settle stores what came of the attempt, and gives the slot back.
 func (a *attempt) settle(ctx context.Context, result *runner.Result) {
 	w := a.w
+	a.mu.Lock()
+	a.settling = true
+	a.mu.Unlock()
 	switch {
 	case result.Interrupted && w.board.isCanceled(a.t):
 		a.canceled(ctx)

@@ -14,8 +14,9 @@ import (
 type ticket struct {
 	*pending
 	flow *flowQueue
-	// cancel ends the run; guarded by board.mu.
-	cancel func()
+	// cancel ends the run, and move stores it again, behind everything; both are
+	// guarded by board.mu.
+	cancel, move func()
 }
 
 // done gives the slot of a run back that has been settled.
@@ -24,6 +25,8 @@ func (b *board) done(t *ticket, now time.Time) {
 	defer b.mu.Unlock()
 	b.leave(t)
 	t.state = stateEnded
+	t.flow.count(-1, t.size)
+	t.flow.waste = append(t.flow.waste, t.seq)
 	if t.seq <= t.flow.followed {
 		delete(t.flow.known, t.id)
 	}
@@ -40,16 +43,31 @@ func (b *board) again(t *ticket, seq uint64, due, now time.Time) {
 	if b.flows[q.key] != q {
 		return
 	}
-	if seq != t.seq {
-		t.low = 0 // its checkpoints were stored again with it
-	}
-	t.seq, t.due, t.state, t.uncertain = max(seq, t.told), due.UnixNano(), stateWaiting, false
+	t.storedAt(seq)
+	t.due, t.state, t.uncertain = due.UnixNano(), stateWaiting, false
 	if k := q.keys[t.key]; t.key != 0 && k != nil {
 		heap.Push(&k.runs, t.pending)
 	} else {
 		q.place(t.pending, now)
 	}
 	b.unblock(t, now)
+}
+
+// storedAt notes where a run is stored now; seq is where it was before if that is
+// not known to have changed.
+func (p *pending) storedAt(seq uint64) {
+	if seq != p.seq {
+		p.seq, p.low = seq, 0 // its checkpoints were stored again with it
+	}
+	p.foundAt(p.told)
+}
+
+// foundAt notes that a run was stored again by a write whose outcome is not
+// known. Its checkpoints may not have been.
+func (p *pending) foundAt(seq uint64) {
+	if seq > p.seq {
+		p.low, p.seq = p.floor(), seq
+	}
 }
 
 // moved records that a run which is under way is stored elsewhere now.

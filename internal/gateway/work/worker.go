@@ -59,8 +59,12 @@ type Worker struct {
 	queue  *bus.Queue
 	intake *bus.Intake
 	board  *board
+	// backlog knows which flows must not have more accepted.
+	backlog *backlog
 	// wake has a token when a run may be begun.
 	wake chan struct{}
+	// maxWaste is how many ended runs of a flow may be kept in the queue.
+	maxWaste int
 
 	mu    sync.Mutex
 	flows map[program.Key]*served
@@ -94,7 +98,7 @@ func New(client *bus.Client, o Options) *Worker {
 	return &Worker{
 		o: o, log: o.Logger, clock: o.Clock, client: client, queue: client.Queue(),
 		intake: client.NewIntake(bus.IntakeOptions{Replica: o.Replica}),
-		board:  newBoard(o.Slots), wake: make(chan struct{}, 1),
+		board:  newBoard(o.Slots), backlog: newBacklog(defaultLimits, o.Clock, o.Logger), wake: make(chan struct{}, 1), maxWaste: defaultMaxWaste,
 		flows: make(map[program.Key]*served), listeners: make(map[program.Key]map[program.Key]bool),
 		partitions: make(map[int]*partition),
 	}
@@ -166,6 +170,7 @@ func (w *Worker) Run(ctx, quiet, stop context.Context) error {
 	group.Go(func() error { return w.intake.Run(failed) })
 	group.Go(func() error { return w.client.DrainIntake(failed, bus.DrainOptions{Replica: w.o.Replica}) })
 	group.Go(func() error { return w.own(failed) })
+	group.Go(func() error { return w.followBacklog(failed) })
 	group.Go(func() error { w.sweepUntil(failed); return nil })
 	group.Go(func() error { w.tickUntil(failed); return nil })
 	group.Go(func() error {

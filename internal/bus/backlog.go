@@ -1,0 +1,80 @@
+// Copyright The Headgate Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package bus
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/headgate-io/headgate/internal/program"
+)
+
+// Backlog is what waits in the queue of a Flow.
+type Backlog struct {
+	Flow program.Key `json:"flow"`
+	Runs int         `json:"runs"`
+	// Bytes that are stored of these runs.
+	Bytes int64 `json:"bytes"`
+}
+
+// TellBacklog tells all gateways what waits in a partition, of Flows of which
+// much does. Its owner tells it again and again; nobody stores it.
+func (c *Client) TellBacklog(partition int, flows []Backlog) error {
+	data, err := json.Marshal(flows)
+	if err != nil {
+		return fmt.Errorf("tell the backlog: %w", err)
+	}
+	if len(data) > maxSignal {
+		return fmt.Errorf("tell the backlog: %w: %d bytes, limit %d", ErrTooLarge, len(data), maxSignal)
+	}
+	if err := c.usable(); err != nil {
+		return fmt.Errorf("tell the backlog: %w", err)
+	}
+	if err := c.nc.Publish(subjectBacklog+strconv.Itoa(partition), data); err != nil {
+		return fmt.Errorf("tell the backlog: %w", translate(err))
+	}
+	return nil
+}
+
+// HearBacklog calls handler, from one goroutine, with what the owners of
+// partitions tell, this client's own words among them, until ctx is done.
+func (c *Client) HearBacklog(ctx context.Context, handler func(partition int, flows []Backlog)) error {
+	messages := make(chan *nats.Msg, Partitions)
+	sub, err := c.nc.ChanSubscribe(subjectBacklog+"*", messages)
+	if err != nil {
+		return fmt.Errorf("hear the backlog: %w", translate(err))
+	}
+	defer func() { _ = sub.Unsubscribe() }() // Fails when the connection is closed already.
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-c.closed:
+			return ErrClosed
+		case m := <-messages:
+			var flows []Backlog
+			partition, err := strconv.Atoi(strings.TrimPrefix(m.Subject, subjectBacklog))
+			if err = errors.Join(err, json.Unmarshal(m.Data, &flows)); err != nil || partition < 0 || partition >= Partitions {
+				c.log.Warn("Ignoring a backlog that cannot be read", "subject", m.Subject, "error", err)
+				continue
+			}
+			handler(partition, flows)
+		}
+	}
+}
+
+// Capacity returns how many bytes the queue holds of all Flows together.
+func (q *Queue) Capacity(ctx context.Context) (int64, error) {
+	info, err := q.c.streamInfo(ctx, streamQueue)
+	if err != nil {
+		return 0, fmt.Errorf("capacity of the queue: %w", err)
+	}
+	return info.Config.MaxBytes, nil
+}

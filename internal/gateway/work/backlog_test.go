@@ -1,0 +1,131 @@
+// Copyright The Headgate Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package work
+
+import (
+	"log/slog"
+	"testing"
+	"time"
+
+	. "github.com/onsi/gomega"
+	testclock "k8s.io/utils/clock/testing"
+
+	"github.com/headgate-io/headgate/internal/bus"
+	"github.com/headgate-io/headgate/internal/program"
+)
+
+func waiting(namespace, flow string, runs int, bytes int64) bus.Backlog {
+	return bus.Backlog{Flow: flowKey(namespace, flow), Runs: runs, Bytes: bytes}
+}
+
+// testBacklog knows a queue of 4000 bytes.
+func testBacklog() (*backlog, *testclock.FakePassiveClock) {
+	clock := testclock.NewFakePassiveClock(epoch)
+	b := newBacklog(limits{flow: 10, namespace: 15, all: 20}, clock, slog.New(slog.DiscardHandler))
+	b.expire(4000)
+	return b, clock
+}
+
+func TestFlowWithALongQueueAcceptsNoMore(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		told [][]bus.Backlog // by partition
+		full []program.Key
+		free []program.Key
+	}{
+		"nothing waits": {free: []program.Key{flowKey("a", "x")}},
+		"many runs": {
+			told: [][]bus.Backlog{{waiting("a", "x", 10, 0), waiting("a", "y", 1, 0)}},
+			full: []program.Key{flowKey("a", "x")}, free: []program.Key{flowKey("a", "y"), flowKey("a", "z"), flowKey("b", "x")},
+		},
+		"many bytes": {
+			told: [][]bus.Backlog{{waiting("a", "x", 1, 1000), waiting("a", "y", 1, 999)}},
+			full: []program.Key{flowKey("a", "x")}, free: []program.Key{flowKey("a", "y")},
+		},
+		"a namespace with many runs in several partitions": {
+			told: [][]bus.Backlog{{waiting("a", "x", 8, 0)}, {waiting("a", "y", 7, 0)}},
+			full: []program.Key{flowKey("a", "x"), flowKey("a", "z")}, free: []program.Key{flowKey("b", "x")},
+		},
+		"a namespace with many bytes": {
+			told: [][]bus.Backlog{{waiting("a", "x", 1, 700), waiting("a", "y", 1, 700)}, {waiting("a", "z", 1, 600)}},
+			full: []program.Key{flowKey("a", "x"), flowKey("a", "new")}, free: []program.Key{flowKey("b", "x")},
+		},
+		"many runs of all": {
+			told: [][]bus.Backlog{{waiting("a", "x", 9, 0), waiting("b", "x", 9, 0), waiting("c", "x", 2, 0)}},
+			full: []program.Key{flowKey("a", "x"), flowKey("d", "x")},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g := NewWithT(t)
+			b, _ := testBacklog()
+			for partition, flows := range c.told {
+				b.hear(partition, flows)
+			}
+			for _, key := range c.full {
+				g.Expect(b.check(key)).To(MatchError(ErrBacklog), key.String())
+			}
+			for _, key := range c.free {
+				g.Expect(b.check(key)).To(Succeed(), key.String())
+			}
+		})
+	}
+}
+
+// What an owner does not tell again is over: it may be gone, and the next one
+// tells anew.
+func TestBacklogIsForgottenUnlessItIsToldAgain(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	b, clock := testBacklog()
+	x, y := flowKey("a", "x"), flowKey("b", "y")
+	b.hear(1, []bus.Backlog{waiting("a", "x", 10, 0)})
+	b.hear(2, []bus.Backlog{waiting("b", "y", 10, 0)})
+	b.hear(2, nil)
+	g.Expect(b.check(x)).To(MatchError(ErrBacklog))
+	g.Expect(b.check(y)).To(Succeed())
+	clock.SetTime(epoch.Add(backlogLife))
+	b.expire(4000)
+	g.Expect(b.check(x)).To(MatchError(ErrBacklog))
+	clock.SetTime(epoch.Add(backlogLife + time.Millisecond))
+	b.expire(4000)
+	g.Expect(b.check(x)).To(Succeed())
+}
+
+// A flow that does not run fills its own part of the queue, at every replica, and
+// nothing else. When it runs again, more are accepted.
+func TestSuspendedFlowDoesNotFillTheQueue(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	server := startBus(t)
+	u := startUpstream(t)
+	p, other := asyncProgram(u, "suspended", "store"), asyncProgram(u, "healthy", "store")
+	p.Suspend = true
+	small := func(r *replica) *replica {
+		r.backlog.limits.flow = tellRuns
+		r.serve(t, p)
+		r.serve(t, other)
+		return r
+	}
+	owner := small(startWorker(t, server, "gateway-0"))
+	second := small(startWorker(t, server, "gateway-1"))
+	for range tellRuns {
+		owner.accept(t, p.Key, "Gromit", "")
+	}
+	for _, r := range []*replica{owner, second} {
+		g.Eventually(func() error { return r.backlog.check(p.Key) }, patience).Should(MatchError(ErrBacklog))
+		g.Expect(r.Accept(t.Context(), link(t, p), request("Gromit"))).To(MatchError(ErrBacklog))
+		g.Expect(r.end(t, other.Key, r.accept(t, other.Key, "Wallace", "")).State).To(Equal(bus.StateSucceeded))
+	}
+	runs, bytes := owner.Queued()
+	g.Expect(runs).To(Equal(tellRuns))
+	g.Expect(bytes).To(BeNumerically(">", tellRuns*100))
+
+	p.Suspend = false
+	owner.serve(t, p)
+	second.serve(t, p)
+	for _, r := range []*replica{owner, second} {
+		g.Eventually(func() error { return r.backlog.check(p.Key) }, patience).Should(Succeed())
+	}
+}
