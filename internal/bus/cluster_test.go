@@ -238,11 +238,11 @@ func TestWatchWaitsForWhatTheLeaderHas(t *testing.T) {
 	g.Expect(consumer.CachedInfo().NumPending).To(BeZero(), "as it would be on a member that has nothing yet")
 	put(t, controller, testProgram("orders", "secret"))
 	last := put(t, controller, testProgram("invoices", "secret"))
-	messages, err := consumer.Messages()
+	s := newSession(w, consumer, true)
+	stop, err := s.receive(t.Context())
 	g.Expect(err).NotTo(HaveOccurred())
-	defer messages.Stop()
+	defer stop()
 
-	s := session{w: w, consumer: consumer, messages: messages, clustered: true}
 	g.Expect(s.catchUp(t.Context())).To(Succeed())
 	g.Expect(w.last).To(Equal(last))
 	g.Expect(w.sink.(*countingSink).changes).To(Equal(2))

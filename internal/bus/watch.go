@@ -142,10 +142,7 @@ func (w *watcher) session(ctx context.Context, epoch uint64) (caughtUp bool, err
 	if err != nil {
 		return false, fmt.Errorf("create consumer on stream %s: %w", w.src.stream, translate(err))
 	}
-	s := session{
-		w: w, consumer: consumer, clustered: info.Cluster != nil,
-		messages: make(chan jetstream.Msg), broken: make(chan error, 1),
-	}
+	s := newSession(w, consumer, info.Cluster != nil)
 	stop, err := s.receive(ctx)
 	if err != nil {
 		return false, fmt.Errorf("read stream %s: %w", w.src.stream, translate(err))
@@ -199,6 +196,13 @@ type session struct {
 	broken chan error
 	// received counts messages, as the server does.
 	received uint64
+}
+
+func newSession(w *watcher, consumer jetstream.Consumer, clustered bool) *session {
+	return &session{
+		w: w, consumer: consumer, clustered: clustered,
+		messages: make(chan jetstream.Msg), broken: make(chan error, 1),
+	}
 }
 
 // receive lets messages come until stop is called. It takes a callback and not
