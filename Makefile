@@ -152,7 +152,7 @@ CHAOS = CGO_ENABLED=0 go build -trimpath -o bin/chaos ./test/chaos && bin/chaos 
 
 .PHONY: chaos
 chaos: build ## Kill a gateway under load 1,000 times and until a million runs were accepted: none may be lost.
-	$(CHAOS) --cycles=1000 --acknowledged=1000000 --life=4s --backlog=500 --callers=64
+	$(CHAOS) --cycles=1000 --acknowledged=1000000 --life=4s --backlog=2000 --callers=256
 
 .PHONY: chaos-short
 chaos-short: build ## Kill a gateway under load 30 times.

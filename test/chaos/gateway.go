@@ -169,7 +169,7 @@ func chaosProgram(upstream string) *program.Program {
 		callStep(upstream, "first", `{"number": "${request.body.number}"}`),
 		callStep(upstream, "second", `{"number": "${steps.first.body.number}"}`))
 	p.Retry = program.RunRetry{Attempts: 50, Initial: program.Duration(50 * time.Millisecond), Max: program.Duration(time.Second), Factor: 2}
-	p.Concurrency = program.Concurrency{Limit: 64, Key: "${string(request.body.caller)}"}
+	p.Concurrency = program.Concurrency{Limit: 256, Key: "${string(request.body.caller)}"}
 	p.History = program.History{Limit: maxHistory, TTL: program.Duration(time.Hour), Payloads: program.PayloadsNone}
 	return p
 }

@@ -56,6 +56,9 @@ const (
 // each question takes time from the runs.
 const askInterval = time.Second
 
+// askersAtOnce is how many questions are under way at one time.
+const askersAtOnce = 128
+
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	var o options
@@ -244,7 +247,7 @@ func ask(ctx context.Context, g *gateway, events *ledger) int {
 	numbers, ids := events.open(0)
 	work := make(chan int)
 	var askers sync.WaitGroup
-	for range 16 {
+	for range askersAtOnce {
 		askers.Go(func() {
 			for i := range work {
 				if state := runState(ctx, g, ids[i]); state == "Succeeded" || state == "DeadLettered" || state == "Failed" {
