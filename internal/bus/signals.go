@@ -28,6 +28,10 @@ func signalSubjects() []string {
 // maxSignal bounds the data of a signal and of the answer to it, bytes.
 const maxSignal = 64 << 10
 
+// maxQuestions bounds the requests that wait for the answer of an owner; further
+// ones are not answered.
+const maxQuestions = 4096
+
 // Notify tells whoever waits that the run with that id has ended. Its record
 // must be durable before.
 func (c *Client) Notify(id string) error {
@@ -87,7 +91,7 @@ func (w *Waiter) Stop() {
 // The handler is called from one goroutine and must be quick. Data and answer
 // hold at most 64 KiB.
 func (c *Client) OwnerServe(ctx context.Context, partition int, handler func(request []byte) (answer []byte)) error {
-	messages := make(chan *nats.Msg, 64)
+	messages := make(chan *nats.Msg, maxQuestions)
 	sub, err := c.nc.ChanSubscribe(subjectOwner+strconv.Itoa(partition), messages)
 	if err != nil {
 		return fmt.Errorf("serve partition %d: %w", partition, translate(err))

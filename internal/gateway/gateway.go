@@ -90,14 +90,7 @@ func New(o Options) (*Gateway, error) {
 		limits:   limits,
 		proxies:  o.TrustedProxies,
 	}
-	g.metrics = newMetrics(o.Version, o.Logger,
-		func() float64 { return float64(g.handler.bodies.used.Load()) },
-		func() float64 {
-			if client := g.client.Load(); client != nil && client.Connected() {
-				return 1
-			}
-			return 0
-		})
+	g.metrics = newMetrics(o.Version, o.Logger, g.gauges())
 	g.handler.metrics = g.metrics
 	g.handler.runs = newRunLog(g.metrics.droppedRecords)
 	who := tracing.Identity{Service: "headgate-gateway", Version: o.Version, Instance: o.Replica}
@@ -119,6 +112,27 @@ func New(o Options) (*Gateway, error) {
 		Flows:      ports,
 	})
 	return g, nil
+}
+
+// gauges are what scrapers are told of this moment.
+func (g *Gateway) gauges() gauges {
+	queued := func() (runs int, bytes int64) {
+		if worker := g.handler.worker.Load(); worker != nil {
+			return worker.Queued()
+		}
+		return 0, 0
+	}
+	return gauges{
+		inFlightBody: func() float64 { return float64(g.handler.bodies.used.Load()) },
+		busConnected: func() float64 {
+			if client := g.client.Load(); client != nil && client.Connected() {
+				return 1
+			}
+			return 0
+		},
+		queuedRuns:  func() float64 { runs, _ := queued(); return float64(runs) },
+		queuedBytes: func() float64 { _, bytes := queued(); return float64(bytes) },
+	}
 }
 
 // Listening is closed once Addr and AdminAddr are known.

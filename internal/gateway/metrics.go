@@ -82,7 +82,14 @@ type flowSeries struct {
 	duration prometheus.Observer
 }
 
-func newMetrics(version string, log *slog.Logger, inFlightBody, busConnected func() float64) *metrics {
+// gauges are read when somebody scrapes.
+type gauges struct {
+	// inFlightBody is in bytes, busConnected 0 or 1; queuedRuns and queuedBytes
+	// are those of the partitions of this replica.
+	inFlightBody, busConnected, queuedRuns, queuedBytes func() float64
+}
+
+func newMetrics(version string, log *slog.Logger, read gauges) *metrics {
 	m := &metrics{
 		registry: prometheus.NewRegistry(),
 		log:      log,
@@ -146,12 +153,12 @@ func newMetrics(version string, log *slog.Logger, inFlightBody, busConnected fun
 	}
 	m.other = &flowSeries{key: program.Key{Name: otherFlow}, m: m}
 	m.other.once.Do(m.other.create)
-	m.register(version, inFlightBody, busConnected)
+	m.register(version, read)
 	return m
 }
 
 // register makes everything that is counted known to scrapers.
-func (m *metrics) register(version string, inFlightBody, busConnected func() float64) {
+func (m *metrics) register(version string, read gauges) {
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "headgate_build_info", Help: "1, with the version of the build.", ConstLabels: prometheus.Labels{"version": version},
 	})
@@ -161,10 +168,16 @@ func (m *metrics) register(version string, inFlightBody, busConnected func() flo
 		m.refusedConnections, m.accepts, m.droppedRecords, m.flows, m.refused, m.revision, build,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "headgate_request_body_bytes", Help: "Bytes of request bodies in memory.",
-		}, inFlightBody),
+		}, read.inFlightBody),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "headgate_bus_connected", Help: "1 while the connection to the bus stands.",
-		}, busConnected),
+		}, read.busConnected),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "headgate_queued_runs", Help: "Runs that wait or are under way, of the part of the queue that this replica looks after.",
+		}, read.queuedRuns),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "headgate_queued_bytes", Help: "Bytes that are stored of these runs.",
+		}, read.queuedBytes),
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)

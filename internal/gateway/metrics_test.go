@@ -22,11 +22,10 @@ import (
 func newTestHandler(t testing.TB, o runner.Options) (*handler, *table) {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
-	zero := func() float64 { return 0 }
 	h := &handler{
 		bodies:   budget{limit: maxInFlightBody},
 		requests: budget{limit: maxRequests},
-		metrics:  newMetrics("test", log, zero, zero),
+		metrics:  newMetrics("test", log, constantGauges(0)),
 		log:      log,
 		clock:    clock.RealClock{},
 		newRunID: func() string { return "run" },
@@ -76,7 +75,7 @@ func TestSeriesAreConstant(t *testing.T) {
 func TestFlowSeriesAreBounded(t *testing.T) {
 	t.Parallel()
 	g := NewWithT(t)
-	m := newMetrics("test", slog.New(slog.DiscardHandler), func() float64 { return 0 }, func() float64 { return 0 })
+	m := newMetrics("test", slog.New(slog.DiscardHandler), constantGauges(0))
 	key := func(i int) program.Key { return program.Key{Namespace: "pets", Name: fmt.Sprint("flow-", i)} }
 	for i := range maxFlowSeries + 10 {
 		m.flow(key(i)).observe(200, 0)
@@ -102,10 +101,15 @@ func TestFlowSeriesAreBounded(t *testing.T) {
 	g.Expect(gatherText(t, m)).NotTo(ContainSubstring(`flow="flow--`))
 }
 
+func constantGauges(value float64) gauges {
+	read := func() float64 { return value }
+	return gauges{inFlightBody: read, busConnected: read, queuedRuns: read, queuedBytes: read}
+}
+
 func TestRunMetrics(t *testing.T) {
 	t.Parallel()
 	g := NewWithT(t)
-	m := newMetrics("v1", slog.New(slog.DiscardHandler), func() float64 { return 0 }, func() float64 { return 1 })
+	m := newMetrics("v1", slog.New(slog.DiscardHandler), constantGauges(1))
 	refused := &runner.Error{Class: program.ClassUpstream4xx}
 	m.ran(&runner.Result{Steps: []runner.StepResult{{Status: 200}, {Skipped: true}}})
 	m.ran(&runner.Result{Err: refused, Steps: []runner.StepResult{{Status: 404, Err: refused}}})

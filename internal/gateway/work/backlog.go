@@ -34,14 +34,14 @@ const (
 	maxTold = 256
 )
 
-// limits of what may wait. Each run that does takes about 250 bytes of its
-// owner's memory, whatever its size.
+// limits of what may wait. Each run that does takes about 600 bytes of memory,
+// whatever its size: here, and in the bus's index of subjects.
 type limits struct {
 	// runs of one flow, of one namespace, and of all.
 	flow, namespace, all int
 }
 
-var defaultLimits = limits{flow: 100_000, namespace: 200_000, all: 500_000}
+var defaultLimits = limits{flow: 50_000, namespace: 100_000, all: 200_000}
 
 // What one flow and one namespace may take of the queue's bytes, as divisors.
 const (
