@@ -42,6 +42,14 @@
 // cost a sync each to delete. A write may be stored although its answer was lost:
 // whoever reads must bear to see the same thing twice.
 //
+// # In a cluster
+//
+// Who leads a stream changes, and members are behind at times. A watch may read
+// from a member that is: it counts as synced once it has what the leader had. A
+// write that got no answer may be stored seconds later, when a network heals, and
+// so by a gateway that owns the partition no more (Queue.LateWrites): runs are
+// queued only where they are not yet, and looked up in RUNS before they start.
+//
 // # Faults
 //
 // JetStream does not answer writes when its disk fails, and not again before it is

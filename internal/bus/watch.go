@@ -153,9 +153,10 @@ func (w *watcher) session(ctx context.Context, epoch uint64) (caughtUp bool, err
 		return false, err
 	}
 	w.incarnation = incarnation
-	// Messages that the bucket no longer has count as received, too.
-	w.last = max(w.last, info.State.LastSeq)
-	w.sink.synced(w.last, incarnation)
+	// Messages that the bucket no longer has count as received, too; but the next
+	// session goes on after what really was: the leader that has told of more may
+	// not be the one that was asked what there is.
+	w.sink.synced(max(w.last, info.State.LastSeq), incarnation)
 	return true, s.follow(ctx)
 }
 

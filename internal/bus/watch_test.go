@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"testing"
 
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 	. "github.com/onsi/gomega"
 	"golang.org/x/sync/errgroup"
 )
@@ -103,4 +105,69 @@ func TestFollowTellsTheSizeOfARun(t *testing.T) {
 	g.Expect(err).NotTo(HaveOccurred())
 	got := heads(t, gateway, e.Flow).until(func(h Head) bool { return h.Synced })
 	g.Expect(got[0].Size).To(BeNumerically("~", 10_000, 500))
+}
+
+// laggingJetStream shows a stream as in a cluster in which one member has more
+// than the one that makes the consumer.
+type laggingJetStream struct {
+	jetstream.JetStream
+	// ahead is how many messages the one member has more.
+	ahead uint64
+}
+
+func (l *laggingJetStream) Stream(ctx context.Context, name string) (jetstream.Stream, error) {
+	stream, err := l.JetStream.Stream(ctx, name)
+	return &laggingStream{stream, l.ahead}, err
+}
+
+type laggingStream struct {
+	jetstream.Stream
+	ahead uint64
+}
+
+func (l *laggingStream) CachedInfo() *jetstream.StreamInfo {
+	info := *l.Stream.CachedInfo()
+	info.State.LastSeq += l.ahead
+	return &info
+}
+
+// seen records what a sink is told.
+type seen struct {
+	events chan uint64 // 0: synced
+}
+
+func (s *seen) reset()                {}
+func (s *seen) synced(uint64, string) { s.events <- 0 }
+func (s *seen) change(e entry)        { s.events <- e.revision }
+
+// A member that has told of more than the watch has received does not make the
+// watch skip anything after an interruption.
+func TestWatchGoesOnAfterWhatItHasReceived(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	_, _, gateway := startBus(t)
+	sink := &seen{events: make(chan uint64, 16)}
+	w := &watcher{c: gateway, src: source{stream: streamIntake, filter: subjectIntake + ">", all: true}, sink: sink}
+	direct := gateway.js
+	gateway.js = &laggingJetStream{direct, 3}
+	epoch, err := gateway.waitConnected(t.Context())
+	g.Expect(err).NotTo(HaveOccurred())
+	interrupted, interrupt := context.WithCancel(t.Context())
+	ended := make(chan bool, 1)
+	go func() {
+		caughtUp, _ := w.session(interrupted, epoch)
+		ended <- caughtUp
+	}()
+	g.Expect(<-sink.events).To(BeZero())
+	interrupt()
+	g.Expect(<-ended).To(BeTrue())
+
+	gateway.js = direct
+	seq, err := gateway.publish(t.Context(), &nats.Msg{Subject: subjectIntake + "x", Data: []byte("y")})
+	g.Expect(err).NotTo(HaveOccurred())
+	background(t, func(ctx context.Context) error {
+		_, _ = w.session(ctx, epoch)
+		return nil
+	})
+	g.Expect(<-sink.events).To(Equal(seq))
 }
