@@ -46,8 +46,9 @@ type DrainOptions struct {
 // it, so that the order is kept. An envelope is removed from the intake after its
 // runs are in the queue. One that another replica, or this one before a crash,
 // may have drained already is drained again: its runs are put only if they are
-// neither queued nor have ended, and are marked Head.Uncertain. It returns an
-// error only when the client is closed.
+// neither queued nor have ended, and are marked Head.Uncertain. A run that was
+// accepted twice is queued once, and none before another that was accepted
+// before it. It returns an error only when the client is closed.
 func (c *Client) DrainIntake(ctx context.Context, o DrainOptions) error {
 	if o.PurgeInterval == 0 {
 		o.PurgeInterval = defaultPurgeInterval
@@ -208,8 +209,7 @@ func (d *drainer) settle(ctx context.Context, batch []envelope) error {
 	if err := d.claim(ctx, batch[len(batch)-1].seq); err != nil {
 		return err
 	}
-	var fresh []*nats.Msg
-	var again []Entry
+	var fresh, again []Entry
 	for _, e := range batch {
 		entries, err := d.open(e)
 		if err != nil {
@@ -220,21 +220,17 @@ func (d *drainer) settle(ctx context.Context, batch []envelope) error {
 		}
 		for n := range entries {
 			entries[n].Order = e.seq*maxEnvelopeEntries + uint64(n)
-			if e.again {
-				again = append(again, entries[n])
-				continue
-			}
-			msg, err := d.c.queued(&entries[n], false)
-			if err != nil {
-				return err
-			}
-			fresh = append(fresh, msg)
+		}
+		if e.again {
+			again = append(again, entries...)
+		} else {
+			fresh = append(fresh, entries...)
 		}
 	}
 	if err := d.retry(ctx, func() error { return d.putAgain(ctx, again) }); err != nil {
 		return err
 	}
-	if err := d.putFresh(ctx, fresh, batch); err != nil {
+	if err := d.putFresh(ctx, fresh); err != nil {
 		return err
 	}
 	d.drained.Store(batch[len(batch)-1].seq)
@@ -250,36 +246,43 @@ func (d *drainer) open(e envelope) ([]Entry, error) {
 }
 
 // putFresh writes runs that nobody has written before. When that fails, some of
-// them may have been, and they become uncertain.
-func (d *drainer) putFresh(ctx context.Context, messages []*nats.Msg, batch []envelope) error {
-	if len(messages) == 0 {
+// them may have been, and they become uncertain; so they do when a run among them
+// was accepted before.
+func (d *drainer) putFresh(ctx context.Context, entries []Entry) error {
+	if len(entries) == 0 {
 		return nil
 	}
-	err := d.put(ctx, messages)
-	if err == nil {
+	messages, err := d.messages(entries, false)
+	if err != nil {
+		return err
+	}
+	if err = d.put(ctx, messages); err == nil {
 		return nil
 	}
-	d.c.log.Warn("Cannot move accepted runs into the queue, trying again", "runs", len(messages), "error", err)
-	return d.retry(ctx, func() error {
-		var again []Entry
-		for _, e := range batch {
-			if e.again {
-				continue
-			}
-			entries, err := d.open(e)
-			if err != nil {
-				continue // It was set aside.
-			}
-			for n := range entries {
-				entries[n].Order = e.seq*maxEnvelopeEntries + uint64(n)
-			}
-			again = append(again, entries...)
-		}
-		return d.putAgain(ctx, again)
-	})
+	if !wrongLast(err) {
+		d.c.log.Warn("Cannot move accepted runs into the queue, trying again", "runs", len(entries), "error", err)
+	}
+	return d.retry(ctx, func() error { return d.putAgain(ctx, entries) })
 }
 
-// put writes messages in their order, in as few writes as possible.
+// messages returns what queues runs that are not queued yet: a run that was
+// accepted twice must not be queued in place of one that goes on already.
+func (d *drainer) messages(entries []Entry, uncertain bool) ([]*nats.Msg, error) {
+	messages := make([]*nats.Msg, len(entries))
+	for i := range entries {
+		msg, err := d.c.queued(&entries[i], uncertain)
+		if err != nil {
+			return nil, err
+		}
+		msg.Header.Set(jetstream.ExpectedLastSubjSeqHeader, "0")
+		messages[i] = msg
+	}
+	return messages, nil
+}
+
+// put writes messages in their order, in as few writes as possible, until one
+// fails. What goes in one write is stored as a whole or not at all: a run must
+// not be seen before another that was accepted before it.
 func (d *drainer) put(ctx context.Context, messages []*nats.Msg) error {
 	for len(messages) > 0 {
 		n, bytes := 0, 0
@@ -287,7 +290,7 @@ func (d *drainer) put(ctx context.Context, messages []*nats.Msg) error {
 			bytes += messages[n].Size()
 			n++
 		}
-		if _, err := d.c.queue.put(ctx, messages[:n:n]...); err != nil {
+		if err := d.c.publishTogether(ctx, messages[:n:n]); err != nil {
 			return err
 		}
 		messages = messages[n:]
@@ -308,7 +311,7 @@ func (d *drainer) putAgain(ctx context.Context, entries []Entry) error {
 }
 
 // putMissing looks first, because a batch is refused when one of its runs is
-// there; a run that comes in between is refused alone then.
+// there.
 func (d *drainer) putMissing(ctx context.Context, entries []Entry) error {
 	there := make([]bool, len(entries))
 	group, looking := errgroup.WithContext(ctx)
@@ -322,24 +325,19 @@ func (d *drainer) putMissing(ctx context.Context, entries []Entry) error {
 	if err := group.Wait(); err != nil {
 		return err
 	}
-	var messages []*nats.Msg
+	var missing []Entry
+	seen := make(map[Run]bool, len(entries))
 	for i := range entries {
-		if there[i] {
-			continue
-		}
-		msg, err := d.c.queued(&entries[i], true)
-		if err != nil {
-			return err
-		}
-		msg.Header.Set(jetstream.ExpectedLastSubjSeqHeader, "0")
-		messages = append(messages, msg)
-	}
-	for _, err := range d.c.queue.putEach(ctx, messages) {
-		if err != nil && !wrongLast(err) {
-			return err
+		if !there[i] && !seen[entries[i].Run] {
+			seen[entries[i].Run] = true
+			missing = append(missing, entries[i])
 		}
 	}
-	return nil
+	messages, err := d.messages(missing, true)
+	if err != nil {
+		return err
+	}
+	return d.put(ctx, messages)
 }
 
 // isKnown tells whether a run is queued, has a record, or is a dead letter.

@@ -86,33 +86,6 @@ func (w *writer) put(ctx context.Context, messages ...*nats.Msg) (uint64, error)
 	}
 }
 
-// putEach stores messages in order, each for itself, and returns how each ended.
-func (w *writer) putEach(ctx context.Context, messages []*nats.Msg) []error {
-	results := make([]error, len(messages))
-	var settled sync.WaitGroup
-	for i, m := range messages {
-		settled.Add(1)
-		if err := w.add(&write{messages: []*nats.Msg{m}, settled: func(err error) { //nolint:contextcheck // As in put.
-			results[i] = err
-			settled.Done()
-		}}); err != nil {
-			results[i] = err
-			settled.Done()
-		}
-	}
-	all := make(chan struct{})
-	go func() {
-		settled.Wait()
-		close(all)
-	}()
-	select {
-	case <-all:
-		return results
-	case <-ctx.Done():
-		return []error{fmt.Errorf("%w: %w", ErrUnavailable, ctx.Err())}
-	}
-}
-
 // add lets job wait to be written, or says at once that it cannot be.
 func (w *writer) add(job *write) error {
 	for _, m := range job.messages {
@@ -227,6 +200,16 @@ func (c *Client) writeAll(ctx context.Context, jobs []*write, batches bool) {
 		// One of them may be at fault, or the server can do no batches.
 	}
 	c.publishSingly(ctx, jobs)
+}
+
+// publishTogether stores all messages or none.
+func (c *Client) publishTogether(ctx context.Context, messages []*nats.Msg) (err error) {
+	if len(messages) == 1 {
+		_, err = c.publish(ctx, messages[0])
+	} else {
+		_, err = c.publishBatch(ctx, messages)
+	}
+	return err
 }
 
 // publishBatch stores messages together and returns the sequence of the last.
