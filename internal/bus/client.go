@@ -68,6 +68,8 @@ type Client struct {
 	link   link
 	closed chan struct{}
 	writes writeHealth
+	// inProcess is true for a server of this process.
+	inProcess bool
 	// queue, runs and behind write for all callers together; behind has the
 	// records that nobody waits for, and dropped counts those that were lost.
 	queue, runs, behind *writer
@@ -98,7 +100,7 @@ func Connect(ctx context.Context, o ClientOptions) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to the bus: %w", err)
 	}
-	c := &Client{sealer: sealer, log: o.Logger, clock: o.Clock, leaseTTL: LeaseTTL, closed: make(chan struct{})}
+	c := &Client{sealer: sealer, log: o.Logger, clock: o.Clock, leaseTTL: LeaseTTL, closed: make(chan struct{}), inProcess: o.Server != nil}
 	c.link.changed = make(chan struct{})
 	c.queue, c.runs = newWriter(c, streamQueue), newWriter(c, streamRuns)
 	c.behind = newWriter(c, streamRuns)

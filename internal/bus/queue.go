@@ -62,6 +62,13 @@ type Head struct {
 	Reset bool
 }
 
+// LateWrites tells whether a write may be stored long after its writer has given
+// up waiting for it, and so by a former owner of a partition: not where the only
+// server is in this process.
+func (q *Queue) LateWrites(ctx context.Context) bool {
+	return !q.c.inProcess || !q.c.queue.batches(ctx)
+}
+
 // Put stores a run, and the checkpoints that it keeps, behind everything that is
 // queued, and removes what was stored of the run before. It returns the lowest
 // of the new sequences, which is the run's.

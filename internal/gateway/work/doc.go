@@ -27,7 +27,8 @@
 //
 // What runs under a lease is interrupted before the lease can be another's, so
 // two replicas work on the same run at most for the time that a frozen process
-// does not know that it was frozen.
+// does not know that it was frozen. What a former owner has written, and the bus
+// stores later, starts no run that has ended.
 //
 // # Lifecycle and concurrency
 //

@@ -38,7 +38,7 @@ var installation = sync.OnceValue(func() bus.Material {
 // startBus runs an embedded bus with all its streams until the test ends.
 func startBus(t testing.TB) *bus.Server {
 	t.Helper()
-	server, err := bus.NewServer(bus.ServerOptions{StoreDir: t.TempDir(), Material: installation()})
+	server, err := bus.NewServer(bus.ServerOptions{StoreDir: t.TempDir(), Listen: "127.0.0.1:0", Material: installation()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,7 +61,13 @@ func startBus(t testing.TB) *bus.Server {
 
 func connect(t testing.TB, server *bus.Server, role bus.Role, name string) *bus.Client {
 	t.Helper()
-	client, err := bus.Connect(t.Context(), bus.ClientOptions{Server: server, Role: role, Material: installation(), Name: name})
+	return connectWith(t, bus.ClientOptions{Server: server, Role: role, Name: name})
+}
+
+func connectWith(t testing.TB, o bus.ClientOptions) *bus.Client {
+	t.Helper()
+	o.Material = installation()
+	client, err := bus.Connect(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -125,7 +131,11 @@ type replica struct {
 // startWorker runs a worker until the test ends.
 func startWorker(t testing.TB, server *bus.Server, name string, change ...func(*Options)) *replica {
 	t.Helper()
-	client := connect(t, server, bus.RoleGateway, name)
+	return startWorkerWith(t, connect(t, server, bus.RoleGateway, name), name, change...)
+}
+
+func startWorkerWith(t testing.TB, client *bus.Client, name string, change ...func(*Options)) *replica {
+	t.Helper()
 	r := &replica{client: client, counts: &counts{}}
 	o := Options{
 		Replica: name, Observer: r.counts, Logger: testLogger(t),

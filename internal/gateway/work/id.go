@@ -16,8 +16,9 @@ import (
 )
 
 // The id of a run is a prefix that leads to its flow, and a part that cannot be
-// guessed: 130 random bits, or for runs that must not be started twice a mark and
-// a hash of what started them. The marks are no letters of base32.
+// guessed: 130 random bits, or a mark and a hash of what started the run, or a mark
+// and 125 random bits. A run with a mark may be accepted more than once, and must
+// not be started twice. The marks are no letters of base32.
 const (
 	idPrefixLength = 6
 	idLength       = idPrefixLength + 26
@@ -25,6 +26,7 @@ const (
 	markTick   = '0'
 	markEvent  = '1'
 	markReplay = '8'
+	markClaim  = '9'
 )
 
 var lowerBase32 = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
@@ -44,7 +46,7 @@ func ParseID(id string) (prefix string, ok bool) {
 		return "", false
 	}
 	for _, c := range []byte(id) {
-		if (c < 'a' || c > 'z') && (c < '0' || c > '8') {
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') {
 			return "", false
 		}
 	}
@@ -75,10 +77,17 @@ func derivedID(flow program.Key, mark byte, uid, of string) string {
 	return IDPrefix(flow) + string(mark) + hash[:idLength-idPrefixLength-1]
 }
 
-// isDerived tells whether the run is that of a tick or an event, which may start
-// it more than once.
-func isDerived(id string) bool {
-	return len(id) == idLength && (id[idPrefixLength] == markTick || id[idPrefixLength] == markEvent)
+// ClaimedID returns an id for the run of a request that is deduplicated: who is
+// not told whether it was accepted sends it again, and then it may be accepted
+// once more under the same id.
+func ClaimedID(id string) string {
+	return id[:idPrefixLength] + string(markClaim) + id[idPrefixLength+1:]
+}
+
+// isRepeatable tells whether the run may be accepted more than once: a tick or an
+// event may start it again, or whoever has called for it.
+func isRepeatable(id string) bool {
+	return len(id) == idLength && (id[idPrefixLength] == markTick || id[idPrefixLength] == markEvent || id[idPrefixLength] == markClaim)
 }
 
 // isTick tells whether a schedule has started the run.

@@ -95,7 +95,7 @@ func (a *attempt) read(ctx context.Context) (ready bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	if t.uncertain || a.entry.Attempt == 1 && isDerived(t.id) {
+	if t.uncertain || a.entry.Attempt == 1 && isRepeatable(t.id) || w.queue.LateWrites(ctx) {
 		ended, err := a.ended(ctx)
 		if ended || err != nil {
 			return false, err

@@ -179,6 +179,55 @@ func TestACanceledRunEnds(t *testing.T) {
 		Should(MatchError(ErrNotPending))
 }
 
+// A run that has ended is not begun again, whoever queues it late: a former owner
+// of its partition whose write was under way, which needs a network, or who
+// accepts it once more.
+func TestARunThatIsQueuedAfterItsEndIsNotBegun(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		remote bool
+		id     func(string) string
+	}{
+		"by a former owner": {true, NewID},
+		"by its caller":     {false, func(prefix string) string { return ClaimedID(NewID(prefix)) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g := NewWithT(t)
+			u := startUpstream(t)
+			server := startBus(t)
+			o := bus.ClientOptions{Server: server, Role: bus.RoleGateway, Name: "gateway-0"}
+			if c.remote {
+				o.Server, o.URL = nil, "tls://"+server.Addr()
+			}
+			r := startWorkerWith(t, connectWith(t, o), o.Name)
+			p := asyncProgram(u, "intake", "first", "second")
+			r.serve(t, p)
+			run := bus.Run{Flow: p.Key, ID: c.id(IDPrefix(p.Key))}
+			late := request("Gromit")
+			late.RunID = run.ID
+			g.Expect(r.store(t.Context(), p.Key, late, "")).To(Succeed())
+			g.Expect(r.end(t, p.Key, run.ID).State).To(Equal(bus.StateSucceeded))
+			former := connect(t, server, bus.RoleGateway, "former").Queue()
+			gone := func() error {
+				_, _, err := former.Get(t.Context(), run)
+				return err
+			}
+			g.Eventually(gone, patience).Should(MatchError(bus.ErrNotFound))
+
+			data, err := EncodeRequest(late)
+			g.Expect(err).NotTo(HaveOccurred())
+			_, err = former.Put(t.Context(), bus.Entry{Run: run, Attempt: 1, Trigger: runner.TriggerWebhook, Accepted: time.Now(), Data: data}, nil)
+			g.Expect(err).NotTo(HaveOccurred())
+
+			next := r.accept(t, p.Key, "Wallace", "")
+			g.Expect(r.end(t, p.Key, next).State).To(Equal(bus.StateSucceeded))
+			g.Eventually(gone, patience).Should(MatchError(bus.ErrNotFound), "it is swept")
+			g.Expect(u.keys()).To(ConsistOf(run.ID+"/first", run.ID+"/second", next+"/first", next+"/second"))
+		})
+	}
+}
+
 // A run that ends its process every time is given up.
 func TestAPoisonousRunIsGivenUp(t *testing.T) {
 	t.Parallel()
