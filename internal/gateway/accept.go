@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strconv"
 
+	"github.com/headgate-io/headgate/internal/bus"
 	"github.com/headgate-io/headgate/internal/gateway/work"
 	"github.com/headgate-io/headgate/internal/program"
 	"github.com/headgate-io/headgate/internal/runner"
@@ -48,7 +49,7 @@ func (h *handler) accept(ctx context.Context, x *exchange, request *runner.Reque
 	ctx, cancel := context.WithTimeout(ctx, acceptTimeout)
 	defer cancel()
 	err := worker.Accept(ctx, x.route.flow, request)
-	h.settleClaims(ctx, x, err == nil)
+	h.settleClaims(ctx, x, acceptEnd(err))
 	if undecided, ok := errors.AsType[*work.KeyError](err); ok {
 		h.writeProblem(x, x.undecided(undecided.Failure))
 		return
@@ -70,6 +71,19 @@ func (h *handler) accept(ctx context.Context, x *exchange, request *runner.Reque
 		x.w.Header().Set(headerPreferenceApplied, "respond-async")
 	}
 	h.writeAccepted(x)
+}
+
+// acceptEnd tells what becomes of the claims of a run that was accepted, was not,
+// or may have been.
+func acceptEnd(err error) claimsEnd {
+	switch {
+	case err == nil:
+		return claimsConfirmed
+	case errors.Is(err, bus.ErrUnavailable):
+		return claimsOpen
+	default:
+		return claimsReleased
+	}
 }
 
 // accepted is the body of a 202.

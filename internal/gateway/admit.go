@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/headgate-io/headgate/internal/auth"
+	"github.com/headgate-io/headgate/internal/gateway/work"
 	"github.com/headgate-io/headgate/internal/runner"
 )
 
@@ -97,6 +98,9 @@ func (h *handler) admit(x *exchange) *problem {
 	x.path = key.path
 	x.takePathKey()
 	x.runID = x.route.idPrefix + h.newRunID()
+	if x.route.program.Webhook.Deduplicate != nil {
+		x.runID = work.ClaimedID(x.runID)
+	}
 	x.w.Header().Set(headerRunID, x.runID)
 	h.beginSpan(x)
 	if p := h.checkAddress(x); p != nil {

@@ -25,7 +25,9 @@ const (
 // A claim begins as a short one for the run that is under way, so that nothing is
 // lost to a process that dies on the way; once the run has succeeded, or is
 // durable, it becomes a long one. A run that fails gives it back: who sends the
-// same again must be let in.
+// same again must be let in. A run of which nobody knows whether it is durable
+// keeps the key of webhook.deduplicate, because it may happen: who sends the same
+// again asks for the same run.
 const (
 	claimUnderWay = "u"
 	claimDone     = "d"
@@ -79,14 +81,14 @@ func (h *handler) claimOne(ctx context.Context, x *exchange, worker *work.Worker
 	case err != nil:
 		h.log.Warn("Nobody can tell whether a request was here before", "namespace", x.route.program.Namespace,
 			"flow", x.route.program.Name, "error", err)
-		h.settleClaims(ctx, x, false)
+		h.settleClaims(ctx, x, claimsReleased)
 		h.writeProblem(x, &problemNotDurable)
 		return false
 	case first:
 		c.value = value
 		return true
 	case c.kind != claimRequest:
-		h.settleClaims(ctx, x, false)
+		h.settleClaims(ctx, x, claimsReleased)
 		h.writeProblem(x, h.replayed(x))
 		return false
 	default:
@@ -117,7 +119,7 @@ func (h *handler) seenBefore(ctx context.Context, x *exchange, worker *work.Work
 	x.runID = id
 	x.w.Header().Set(headerRunID, id)
 	if !x.isAsync() {
-		h.settleClaims(ctx, x, false)
+		h.settleClaims(ctx, x, claimsReleased)
 		if underWay {
 			h.writeProblem(x, &problemUnderWay)
 			return false
@@ -130,18 +132,47 @@ func (h *handler) seenBefore(ctx context.Context, x *exchange, worker *work.Work
 		limited, cancel := context.WithTimeout(ctx, lookUpTimeout)
 		defer cancel()
 		_, err := worker.Find(limited, bus.Run{Flow: x.route.program.Key, ID: id})
-		if errors.Is(err, bus.ErrNotFound) {
+		switch {
+		case errors.Is(err, bus.ErrNotFound):
 			request.RunID, c.value = id, value
 			return true
+		case err != nil:
+			h.log.Warn("Nobody can tell whether a run was accepted", "namespace", x.route.program.Namespace,
+				"flow", x.route.program.Name, "run", id, "error", err)
+			h.settleClaims(ctx, x, claimsReleased)
+			h.writeProblem(x, &problemNotDurable)
+			return false
 		}
 	}
-	h.settleClaims(ctx, x, false)
+	h.settleClaims(ctx, x, claimsReleased)
 	h.writeAccepted(x)
 	return false
 }
 
+// claimsEnd is what becomes of the claims of a run.
+type claimsEnd int
+
+const (
+	// claimsReleased: whoever sends the same again is let in.
+	claimsReleased claimsEnd = iota
+	// claimsConfirmed: they are kept for their whole window.
+	claimsConfirmed
+	// claimsOpen: nobody knows whether the run happens. The key of the request
+	// stays as it is. The id of a signature is given back, because its sender
+	// could not send the same again otherwise.
+	claimsOpen
+)
+
+// runEnd tells what becomes of the claims of a run whose caller waits.
+func runEnd(result *runner.Result) claimsEnd {
+	if result.Err == nil {
+		return claimsConfirmed
+	}
+	return claimsReleased
+}
+
 // settleClaims keeps what was claimed for its whole window, or gives it back.
-func (h *handler) settleClaims(ctx context.Context, x *exchange, done bool) {
+func (h *handler) settleClaims(ctx context.Context, x *exchange, end claimsEnd) {
 	worker := h.worker.Load()
 	if worker == nil || len(x.claims) == 0 {
 		return
@@ -150,11 +181,11 @@ func (h *handler) settleClaims(ctx context.Context, x *exchange, done bool) {
 	defer cancel()
 	for i := range x.claims {
 		c := &x.claims[i]
-		if c.value == "" {
+		if c.value == "" || (end == claimsOpen && c.kind == claimRequest) {
 			continue
 		}
 		var err error
-		if done {
+		if end == claimsConfirmed {
 			confirmed := claimDone + strings.TrimPrefix(c.value, claimUnderWay)
 			err = worker.Seen().Confirm(ctx, x.route.program.Key, c.kind, c.key, c.value, confirmed, c.window)
 		} else {

@@ -4,6 +4,8 @@
 package gateway
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"net/http"
 	"net/http/httptest"
 	"sync"
@@ -11,6 +13,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nkeys"
 	. "github.com/onsi/gomega"
 
 	"github.com/headgate-io/headgate/internal/auth"
@@ -55,6 +60,64 @@ func TestDuplicateOfAnAsynchronousRun(t *testing.T) {
 	other := runOf(g, first.send("POST", "/hook/pets/orders", gromit, asPartner("X-Request-Id", "another")...))
 	g.Expect(ids).NotTo(HaveKey(other))
 	g.Expect(first.logs.String() + second.logs.String()).NotTo(ContainSubstring("canary"))
+}
+
+// deleteStream takes a stream from the bus of a gateway.
+func deleteStream(t *testing.T, gw *replica, name string) {
+	t.Helper()
+	m := installation()
+	keys, err := nkeys.FromSeed(m.ControllerSeed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(m.CACert)
+	nc, err := nats.Connect("tls://"+gw.BusAddr(), nats.Nkey(m.ControllerPublic, keys.Sign), nats.TLSHandshakeFirst(),
+		nats.Secure(&tls.Config{MinVersion: tls.VersionTLS12, RootCAs: pool}), nats.CustomInboxPrefix("_INBOX_"+string(bus.RoleController)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	if err == nil {
+		err = js.DeleteStream(t.Context(), name)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// While nobody knows whether a run was accepted, who sends the same again is told
+// so, and not that it was; and it is the same run then.
+func TestDuplicateOfARunThatMayHaveBeenAccepted(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	gw := startGateway(t)
+	ctl := connectController(t, gw)
+	store := petstore(t)
+	g.Expect(ctl.put(petProgram("orders", store.URL, async, deduplicated), gw)).To(Equal(bus.AckServed))
+	header := asPartner("X-Request-Id", "7")
+
+	deleteStream(t, gw, "INTAKE")
+	unsure := gw.send("POST", "/hook/pets/orders", gromit, header...)
+	g.Expect(unsure.StatusCode).To(Equal(http.StatusServiceUnavailable))
+	id := unsure.Header.Get("Headgate-Run-Id")
+
+	// It cannot be looked for.
+	deleteStream(t, gw, "RUNS")
+	again := gw.send("POST", "/hook/pets/orders", gromit, header...)
+	g.Expect(again.StatusCode).To(Equal(http.StatusServiceUnavailable), again.body)
+	g.Expect(again.Header.Get("Retry-After")).NotTo(BeEmpty())
+
+	g.Expect(ctl.EnsureBuckets(t.Context(), bus.BucketOptions{})).To(Succeed())
+	var accepted reply
+	eventually(t, func() bool {
+		accepted = gw.send("POST", "/hook/pets/orders", gromit, header...)
+		return accepted.StatusCode == http.StatusAccepted
+	})
+	g.Expect(runOf(g, accepted)).To(Equal(id))
+	got := gw.send("GET", "/runs/"+id, "", append(basic("partner", partnerPassword), "Prefer", "wait=30")...)
+	g.Expect(got.body).To(ContainSubstring("Succeeded"))
 }
 
 // A request that has failed may come again; one that has not is not run twice.

@@ -232,7 +232,7 @@ func (h *handler) run(ctx context.Context, x *exchange, request *runner.Request)
 			uses.used(key, result.Finished)
 		}
 	}
-	h.settleClaims(ctx, x, result.Err == nil)
+	h.settleClaims(ctx, x, runEnd(result))
 	h.runs.add(x.route.flow, request, result)
 	x.failure = result.Err
 	switch {
