@@ -166,6 +166,14 @@ chaos-power: build ## Cut the power of the store's volume 200 times; needs root,
 chaos-disk: build ## Fill the store's volume and make room again; needs root, losetup and mkfs.ext4.
 	$(CHAOS) --full-disk
 
+.PHONY: chaos-cluster
+chaos-cluster: build ## Kill and part three gateways that are one cluster 200 times; needs root and ip and tc (Debian: iproute2).
+	$(CHAOS) --cluster-faults=200 --callers=16 --backlog=1000
+
+.PHONY: chaos-cluster-short
+chaos-cluster-short: build ## Kill and part three gateways that are one cluster 20 times, each kind of fault at least once.
+	$(CHAOS) --cluster-faults=20 --callers=16 --backlog=1000
+
 .PHONY: bench
 bench: build ## Compare the gateway with a handler by hand, nginx and HAProxy (Debian: apt-get install nginx haproxy); BENCH_ARGS=--help.
 	CGO_ENABLED=0 go build -trimpath -o bin/bench ./test/bench

@@ -37,18 +37,25 @@ const (
 // gateway is a gateway process that is killed and started again on the same
 // store and the same addresses.
 type gateway struct {
-	binary, dir, store string
+	name, binary, dir, store string
 	// storeSize is --store-max-size.
 	storeSize        int64
 	hook, admin, bus string
-	material         bus.Material
-	log              *os.File
-	process          *exec.Cmd
+	// network is the namespace of a member of a cluster; empty for this one.
+	network  string
+	material bus.Material
+	// flags that only some have.
+	flags   []string
+	log     *os.File
+	process *exec.Cmd
 }
 
-// newGateway lays out the keys of a gateway.
-func newGateway(binary, dir, store string, storeSize int64) (*gateway, error) {
-	g := &gateway{binary: binary, dir: dir, store: store, storeSize: storeSize}
+// newGateway lays out a gateway that is alone.
+func newGateway(o *options, dir, store string, storeSize int64) (*gateway, error) {
+	g := &gateway{
+		name: "gateway-0", binary: o.gateway, dir: dir, store: store, storeSize: storeSize,
+		flags: []string{"--log-level=" + o.logLevel, "--allow-cidrs=127.0.0.0/8"},
+	}
 	for _, address := range []*string{&g.hook, &g.admin, &g.bus} {
 		var err error
 		if *address, err = freeAddress(); err != nil {
@@ -56,20 +63,34 @@ func newGateway(binary, dir, store string, storeSize int64) (*gateway, error) {
 		}
 	}
 	var err error
-	if g.material, err = bus.Generate(time.Now(), []string{loopback}); err != nil {
+	if g.material, err = newMaterial(dir, loopback); err != nil {
 		return nil, err
+	}
+	return g, g.openLog()
+}
+
+// newMaterial makes the keys of an installation and writes down those of its
+// gateways.
+func newMaterial(dir string, hosts ...string) (bus.Material, error) {
+	material, err := bus.Generate(time.Now(), hosts)
+	if err != nil {
+		return material, err
 	}
 	keys := filepath.Join(dir, "bus")
 	if err := os.MkdirAll(keys, 0o700); err != nil {
-		return nil, err
+		return material, err
 	}
-	for name, value := range g.material.GatewayData() {
+	for name, value := range material.GatewayData() {
 		if err := os.WriteFile(filepath.Join(keys, name), value, 0o600); err != nil {
-			return nil, err
+			return material, err
 		}
 	}
-	g.log, err = os.OpenFile(filepath.Join(dir, "gateway.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	return g, err
+	return material, nil
+}
+
+func (g *gateway) openLog() (err error) {
+	g.log, err = os.OpenFile(filepath.Join(g.dir, g.name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	return err
 }
 
 // freeAddress returns an address that nobody listens on at this moment.
@@ -83,10 +104,21 @@ func freeAddress() (string, error) {
 
 // start starts the process.
 func (g *gateway) start(ctx context.Context) error {
-	g.process = exec.CommandContext(context.WithoutCancel(ctx), g.binary,
-		"--listen-address="+g.hook, "--admin-address="+g.admin, "--bus-listen-address="+g.bus,
-		"--bus-dir="+filepath.Join(g.dir, "bus"), "--store-dir="+g.store, "--replica=gateway-0", fmt.Sprintf("--store-max-size=%d", g.storeSize),
-		"--allow-cidrs=127.0.0.0/8", "--drain-delay=0", "--log-level=warn")
+	command := append([]string{
+		g.binary,
+		"--listen-address=" + g.hook, "--admin-address=" + g.admin, "--bus-listen-address=" + g.bus,
+		"--bus-dir=" + filepath.Join(g.dir, "bus"), "--store-dir=" + g.store, "--replica=" + g.name, fmt.Sprintf("--store-max-size=%d", g.storeSize),
+		"--drain-delay=0",
+	}, g.flags...)
+	if g.network != "" {
+		ip, err := lookTool("ip")
+		if err != nil {
+			return err
+		}
+		// It becomes the gateway, with the same process id.
+		command = append([]string{ip, "netns", "exec", g.network}, command...)
+	}
+	g.process = exec.CommandContext(context.WithoutCancel(ctx), command[0], command[1:]...)
 	g.process.Stdout, g.process.Stderr = g.log, g.log
 	g.process.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	return g.process.Start()
@@ -138,8 +170,8 @@ func until(ctx context.Context, ok func() bool) error {
 	return nil
 }
 
-// publish is what the controller does: it makes the streams, and puts the flow.
-func (g *gateway) publish(ctx context.Context, upstream string) error {
+// publish is what the controller does: it makes the streams, and puts the flows.
+func (g *gateway) publish(ctx context.Context, replicas int, programs ...*program.Program) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	controller, err := bus.Connect(ctx, bus.ClientOptions{
@@ -152,10 +184,10 @@ func (g *gateway) publish(ctx context.Context, upstream string) error {
 	if err := controller.WaitConnected(ctx); err != nil {
 		return err
 	}
-	if err := controller.EnsureBuckets(ctx, bus.BucketOptions{StoreSize: g.storeSize}); err != nil {
+	if err := controller.EnsureBuckets(ctx, bus.BucketOptions{Replicas: replicas, StoreSize: g.storeSize}); err != nil {
 		return err
 	}
-	for _, p := range []*program.Program{chaosProgram(upstream), syncProgram(upstream)} {
+	for _, p := range programs {
 		if _, err := controller.Programs().Put(ctx, p); err != nil {
 			return err
 		}

@@ -17,6 +17,8 @@ type ledger struct {
 	events []event
 	// newest is the highest number that was received of each caller.
 	newest map[int]int
+	// busy counts the calls that are under way at the upstream for each caller.
+	busy map[int]int
 	// acked and done count acknowledged runs, and those that have come to their
 	// second step.
 	acked, done int
@@ -33,16 +35,16 @@ type event struct {
 	// state in which the run ended; empty until it is known.
 	state string
 	// advanced is true once the second step has called.
-	advanced                      bool
-	unstable, reordered, repeated bool
+	advanced                                  bool
+	unstable, reordered, repeated, overlapped bool
 }
 
 // counts is the histogram of a ledger.
 type counts struct {
-	sent, acknowledged, ok, open, lost, duplicate, unstable, unknown, reordered, repeated int
+	sent, acknowledged, ok, open, lost, duplicate, unstable, unknown, reordered, repeated, overlapped int
 }
 
-func newLedger() *ledger { return &ledger{newest: make(map[int]int)} }
+func newLedger() *ledger { return &ledger{newest: make(map[int]int), busy: make(map[int]int)} }
 
 // next returns the number of a caller's next request.
 func (l *ledger) next(caller int) int {
@@ -58,6 +60,28 @@ func (l *ledger) acknowledged(number int, runID string) {
 	defer l.mu.Unlock()
 	l.events[number].runID = runID
 	l.acked++
+}
+
+// began notes that a call of a run has come to the upstream, and left that it is
+// over. Those of one caller share a concurrency key: one has a call at a time.
+func (l *ledger) began(number int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if number < 0 || number >= len(l.events) {
+		return
+	}
+	e := &l.events[number]
+	e.overlapped = e.overlapped || l.busy[e.caller] > 0
+	l.busy[e.caller]++
+}
+
+func (l *ledger) left(number int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if number < 0 || number >= len(l.events) {
+		return
+	}
+	l.busy[l.events[number].caller]--
 }
 
 // arrived notes a call of a run's first step at the upstream.
@@ -156,17 +180,20 @@ func (l *ledger) count() (c counts) {
 		if e.repeated {
 			c.repeated++
 		}
+		if e.overlapped {
+			c.overlapped++
+		}
 	}
 	return c
 }
 
 // write writes the histogram.
 func (c counts) write(w io.Writer) {
-	_, _ = fmt.Fprintf(w, "sent %d  acknowledged %d  ok %d  open %d  lost %d  duplicate %d  unstable %d  unknown %d  reordered %d  repeated %d\n",
-		c.sent, c.acknowledged, c.ok, c.open, c.lost, c.duplicate, c.unstable, c.unknown, c.reordered, c.repeated)
+	_, _ = fmt.Fprintf(w, "sent %d  acknowledged %d  ok %d  open %d  lost %d  duplicate %d  unstable %d  unknown %d  reordered %d  repeated %d  overlapped %d\n",
+		c.sent, c.acknowledged, c.ok, c.open, c.lost, c.duplicate, c.unstable, c.unknown, c.reordered, c.repeated, c.overlapped)
 }
 
 // good tells whether every promise was kept.
 func (c counts) good() bool {
-	return c.open == 0 && c.lost == 0 && c.unstable == 0 && c.reordered == 0 && c.repeated == 0
+	return c.open == 0 && c.lost == 0 && c.unstable == 0 && c.reordered == 0 && c.repeated == 0 && c.overlapped == 0
 }

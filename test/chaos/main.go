@@ -35,15 +35,21 @@ type options struct {
 	cycles       int
 	powerCuts    int
 	fullDisk     bool
-	callers      int
-	backlog      int
-	acknowledged int
-	life         time.Duration
-	seed         uint64
+	// clusterFaults is how many faults a cluster suffers.
+	clusterFaults int
+	callers       int
+	backlog       int
+	acknowledged  int
+	life          time.Duration
+	seed          uint64
+	logLevel      string
 }
 
 // onVolume tells whether the store is on a volume of its own.
 func (o *options) onVolume() bool { return o.powerCuts > 0 || o.fullDisk }
+
+// isCluster tells whether the gateways are a cluster.
+func (o *options) isCluster() bool { return o.clusterFaults > 0 }
 
 const (
 	// volumeSize is of the volume whose power is cut, and smallVolume of the one
@@ -67,11 +73,13 @@ func main() {
 	flag.IntVar(&o.cycles, "cycles", 30, "how often the gateway is killed")
 	flag.IntVar(&o.powerCuts, "power-cuts", 0, "how often the power of the store's volume is cut, instead of killing the gateway alone; needs root and a loop device")
 	flag.BoolVar(&o.fullDisk, "full-disk", false, "fill the store's volume, instead of killing the gateway; needs root and a loop device")
+	flag.IntVar(&o.clusterFaults, "cluster-faults", 0, "how many faults three gateways suffer that are one cluster in network namespaces, instead of one that is alone: kills, partitions, slow links; needs root and iproute2")
 	flag.IntVar(&o.callers, "callers", 32, "how many callers send at one time")
 	flag.IntVar(&o.backlog, "backlog", 4000, "how many runs the callers may be ahead")
 	flag.IntVar(&o.acknowledged, "acknowledged", 0, "go on, with more cycles, until so many requests were acknowledged")
 	flag.DurationVar(&o.life, "life", time.Second, "how long at most the gateway lives once it is ready")
-	flag.Uint64Var(&o.seed, "seed", uint64(time.Now().UnixNano()), "of the moments at which the gateway is killed")
+	flag.Uint64Var(&o.seed, "seed", uint64(time.Now().UnixNano()), "of the moments at which the gateway is killed, and of the faults of a cluster")
+	flag.StringVar(&o.logLevel, "log-level", "warn", "of the gateways' logs, which are in the folder")
 	flag.Parse()
 	err := run(ctx, &o)
 	stop()
@@ -82,8 +90,8 @@ func main() {
 }
 
 func run(ctx context.Context, o *options) (err error) {
-	if o.onVolume() && os.Getenv(namespaceVariable) == "" {
-		return inNamespace(ctx)
+	if (o.onVolume() || o.isCluster()) && os.Getenv(namespaceVariable) == "" {
+		return inNamespace(ctx, o)
 	}
 	dir := o.dir
 	if dir == "" {
@@ -97,8 +105,11 @@ func run(ctx context.Context, o *options) (err error) {
 		}()
 	}
 	fmt.Printf("seed %d, folder %s\n", o.seed, dir)
+	if o.isCluster() {
+		return runCluster(ctx, o, dir)
+	}
 	events := newLedger()
-	upstream := httptest.NewServer(upstreamOf(events))
+	upstream := httptest.NewServer(upstreamOf(events, 0))
 	defer upstream.Close()
 	s := &session{o: o, events: events, upstream: upstream.URL}
 	store, storeSize := filepath.Join(dir, "store"), bus.DefaultMaxStore
@@ -113,7 +124,7 @@ func run(ctx context.Context, o *options) (err error) {
 		defer func() { err = errors.Join(err, s.volume.unmount(ctx)) }()
 		store = filepath.Join(s.volume.dir, "store")
 	}
-	if s.gateway, err = newGateway(o.gateway, dir, store, storeSize); err != nil {
+	if s.gateway, err = newGateway(o, dir, store, storeSize); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.gateway.log.Close()) }()
@@ -121,8 +132,8 @@ func run(ctx context.Context, o *options) (err error) {
 		return err
 	}
 	defer func() { _ = s.gateway.kill() }() // it may be dead by now
-	if err := s.gateway.publish(ctx, upstream.URL); err != nil {
-		return fmt.Errorf("publish: %w", err)
+	if err := s.publish(ctx); err != nil {
+		return err
 	}
 	return s.run(ctx)
 }
@@ -137,6 +148,16 @@ type session struct {
 	events *ledger
 	// full is what callers met while the volume was full.
 	full fullness
+}
+
+// any returns the only gateway.
+func (s *session) any() *gateway { return s.gateway }
+
+func (s *session) publish(ctx context.Context) error {
+	if err := s.gateway.publish(ctx, 1, chaosProgram(s.upstream), syncProgram(s.upstream)); err != nil {
+		return fmt.Errorf("publish: %w", err)
+	}
+	return nil
 }
 
 // run lets the callers call while the gateway suffers, and counts.
@@ -156,7 +177,7 @@ func (s *session) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return settle(ctx, s.gateway, s.events)
+	return settle(ctx, s.any, s.events)
 }
 
 // killAgainAndAgain kills the gateway at random moments and starts it again.
@@ -169,8 +190,8 @@ func (s *session) killAgainAndAgain(ctx context.Context) error {
 	}
 	for cycle := 1; cycle <= cycles || s.events.count().acknowledged < s.o.acknowledged; cycle++ {
 		// The controller makes sure of its streams whenever the bus is back.
-		if err := s.gateway.publish(ctx, s.upstream); err != nil {
-			return fmt.Errorf("cycle %d: publish: %w", cycle, err)
+		if err := s.publish(ctx); err != nil {
+			return fmt.Errorf("cycle %d: %w", cycle, err)
 		}
 		if err := s.gateway.ready(ctx); err != nil {
 			return fmt.Errorf("cycle %d: the gateway is not ready: %w", cycle, err)
@@ -182,7 +203,7 @@ func (s *session) killAgainAndAgain(ctx context.Context) error {
 		}
 		if cycle%10 == 0 {
 			// Before their records are trimmed.
-			ask(ctx, s.gateway, s.events)
+			ask(ctx, s.any, s.events)
 			fmt.Printf("%6.0f s  cycle %d  ", time.Since(began).Seconds(), cycle)
 			s.events.count().write(os.Stdout)
 		}
@@ -214,21 +235,24 @@ func (s *session) strike(ctx context.Context) error {
 
 // settle waits until every acknowledged run has ended, or none has for a while,
 // and tells what was seen.
-func settle(ctx context.Context, g *gateway, events *ledger) error {
+func settle(ctx context.Context, pick func() *gateway, events *ledger) error {
 	ticker := time.NewTicker(askInterval)
 	defer ticker.Stop()
 	progress := time.Now()
-	for left := ask(ctx, g, events); left > 0 && time.Since(progress) < patience && ctx.Err() == nil; {
+	for left := ask(ctx, pick, events); left > 0 && time.Since(progress) < patience && ctx.Err() == nil; {
 		select {
 		case <-ctx.Done():
 		case <-ticker.C:
 		}
-		if now := ask(ctx, g, events); now < left {
+		if now := ask(ctx, pick, events); now < left {
 			left, progress = now, time.Now()
 		}
 	}
 	c := events.count()
 	c.write(os.Stdout)
+	if c.open > 0 {
+		showOpen(ctx, pick, events)
+	}
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
@@ -241,16 +265,28 @@ func settle(ctx context.Context, g *gateway, events *ledger) error {
 	}
 }
 
-// ask asks the gateway what became of the runs whose end is not known. It
-// returns how many are left.
-func ask(ctx context.Context, g *gateway, events *ledger) int {
+// maxShown is how many of the runs are shown whose end is not known.
+const maxShown = 10
+
+// showOpen prints what a gateway says of runs whose end is not known.
+func showOpen(ctx context.Context, pick func() *gateway, events *ledger) {
+	numbers, ids := events.open(0)
+	for i := range ids[:min(len(ids), maxShown)] {
+		g := pick()
+		fmt.Printf("open: request %d, run %s, %q at %s\n", numbers[i], ids[i], runState(ctx, g, ids[i]), g.name)
+	}
+}
+
+// ask asks any gateway what became of the runs whose end is not known. It returns
+// how many are left.
+func ask(ctx context.Context, pick func() *gateway, events *ledger) int {
 	numbers, ids := events.open(0)
 	work := make(chan int)
 	var askers sync.WaitGroup
 	for range askersAtOnce {
 		askers.Go(func() {
 			for i := range work {
-				if state := runState(ctx, g, ids[i]); state == "Succeeded" || state == "DeadLettered" || state == "Failed" {
+				if state := runState(ctx, pick(), ids[i]); state == "Succeeded" || state == "DeadLettered" || state == "Failed" {
 					events.ended(numbers[i], state)
 				}
 			}
@@ -350,19 +386,29 @@ func send(ctx context.Context, g *gateway, to string, r request) (answer, error)
 	return got, err
 }
 
-// upstreamOf is what the runs call.
-func upstreamOf(events *ledger) http.Handler {
+// upstreamOf is what the runs call. It takes up to hold to answer, unless whoever
+// calls goes away.
+func upstreamOf(events *ledger, hold time.Duration) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var got request
 		if json.NewDecoder(r.Body).Decode(&got) != nil {
 			w.WriteHeader(http.StatusBadRequest)
 			return
 		}
+		events.began(got.Number)
+		defer events.left(got.Number)
 		switch r.URL.Path {
 		case "/first":
 			events.arrived(got.Number, r.Header.Get("Idempotency-Key"))
 		case "/second":
 			events.finished(got.Number)
+		}
+		if hold > 0 {
+			select {
+			case <-time.After(rand.N(hold)):
+			case <-r.Context().Done():
+				return
+			}
 		}
 		w.Header().Set("Content-Type", "application/json")
 		_, _ = fmt.Fprintf(w, `{"number": %d}`, got.Number) // the caller may be dead by now

@@ -30,14 +30,21 @@ type volume struct{ image, dir string }
 
 // inNamespace runs this program again in a private mount namespace, where a
 // volume is unmounted for good: a mount that leaks into another namespace would
-// keep the file system as it was before the power cut.
-func inNamespace(ctx context.Context) error {
-	if os.Geteuid() != 0 {
-		return errors.New("power cuts and full disks need root, to mount a file system")
+// keep the file system as it was before the power cut. For a cluster the network
+// is private, too.
+func inNamespace(ctx context.Context, o *options) error {
+	what, tools, packages := "power cuts and full disks need", []string{"losetup", "mkfs.ext4"}, "mount e2fsprogs"
+	flags := uintptr(syscall.CLONE_NEWNS)
+	if o.isCluster() {
+		what, tools, packages = "a cluster in network namespaces needs", []string{"ip", "tc"}, "iproute2"
+		flags |= syscall.CLONE_NEWNET
 	}
-	for _, tool := range []string{"losetup", "mkfs.ext4"} {
+	if os.Geteuid() != 0 {
+		return fmt.Errorf("%s root", what)
+	}
+	for _, tool := range tools {
 		if _, err := lookTool(tool); err != nil {
-			return fmt.Errorf("power cuts and full disks need %s (Debian: apt-get install mount e2fsprogs): %w", tool, err)
+			return fmt.Errorf("%s %s (Debian: apt-get install %s): %w", what, tool, packages, err)
 		}
 	}
 	self, err := os.Executable()
@@ -48,9 +55,9 @@ func inNamespace(ctx context.Context) error {
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	cmd.Env = append(os.Environ(), namespaceVariable+"=1")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: flags}
 	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("in a mount namespace of its own: %w", err)
+		return fmt.Errorf("in a namespace of its own: %w", err)
 	}
 	return nil
 }
