@@ -35,7 +35,7 @@ const shutdownTimeout = 30 * time.Second
 
 // busFiles are what config/gateway mounts of the bus Secret.
 var busFiles = []string{
-	"ca.crt", "tls.crt", "tls.key", "controller.pub", "gateway.pub", "gateway.seed", "store.key", "sealing.key",
+	"ca.crt", "tls.crt", "tls.key", "controller.pub", "gateway.pub", "gateway.seed", "store.key", "sealing.key", "programs.pub",
 }
 
 // start brings everything up, in the order in which one thing needs the other.

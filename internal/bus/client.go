@@ -48,6 +48,9 @@ type ClientOptions struct {
 	// Material has the CA to trust, the user's seed and the sealing key.
 	// Required.
 	Material Material
+	// Dir is the folder where the bus Secret is mounted, for a gateway whose
+	// Material lacks the key that verifies programs: it is used once it is there.
+	Dir string
 	// Name of the client in the server's log, for example the pod's name.
 	Name string
 	// Logger reports connects and disconnects. Default: discarded.
@@ -63,6 +66,7 @@ type Client struct {
 	nc     *nats.Conn
 	js     jetstream.JetStream
 	sealer *sealer
+	trust  trust
 	log    *slog.Logger
 	clock  clock.PassiveClock
 	link   link
@@ -70,6 +74,8 @@ type Client struct {
 	writes writeHealth
 	// inProcess is true for a server of this process.
 	inProcess bool
+	// tail is where the next program is going to be.
+	tail programsTail
 	// queue, runs and behind write for all callers together; behind has the
 	// records that nobody waits for, and dropped counts those that were lost.
 	queue, runs, behind *writer
@@ -101,6 +107,9 @@ func Connect(ctx context.Context, o ClientOptions) (*Client, error) {
 		return nil, fmt.Errorf("connect to the bus: %w", err)
 	}
 	c := &Client{sealer: sealer, log: o.Logger, clock: o.Clock, leaseTTL: LeaseTTL, closed: make(chan struct{}), inProcess: o.Server != nil}
+	if err := c.trust.set(o.Role, o.Material, o.Dir); err != nil {
+		return nil, fmt.Errorf("connect to the bus: %w", err)
+	}
 	c.link.changed = make(chan struct{})
 	c.queue, c.runs = newWriter(c, streamQueue), newWriter(c, streamRuns)
 	c.behind = newWriter(c, streamRuns)

@@ -72,9 +72,21 @@
 // Controller and gateways are different users of the server. A gateway can read
 // programs but not write, delete or purge them, and neither can read the
 // other's replies or make up answers. The streams of runs are the gateways' own,
-// but they can neither make nor remove them. Programs are sealed with a key that only controller and
-// gateways hold; the name of the Flow is part of what is authenticated. See
-// Material for the keys and where they live.
+// but they can neither make nor remove them. Programs are sealed with a key that
+// only controller and gateways hold; the name of the Flow is part of what is
+// authenticated.
+//
+// A gateway that was captured cannot give programs to the others, even as a
+// member of the cluster that holds the bucket: the controller signs each program,
+// and each marker of a deleted one, for its place, which is the incarnation, the
+// name and the revision. So an earlier program cannot be put in the place of a
+// later one either. Others refuse what is not signed and keep what they have; the
+// controller notices and puts things right. The signature is a header, and is
+// insisted on when the Secret has the key that verifies it: the Secret of an
+// earlier version gets that key when every program has been signed.
+//
+// Gateways do trust each other with runs, heartbeats and reports: they are one
+// user. See Material for the keys and where they live.
 //
 // # Lifecycle and concurrency
 //

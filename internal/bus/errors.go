@@ -34,6 +34,9 @@ var (
 	// ErrUnseal is returned for a stored value that was not sealed with this
 	// installation's key for its place: damaged, forged or moved.
 	ErrUnseal = errors.New("stored value cannot be unsealed")
+	// ErrNotSigned is returned for a stored program that the controller did not
+	// put where it is.
+	ErrNotSigned = errors.New("program was not signed by the controller")
 	// ErrUnavailable is returned when the bus cannot take a write at this
 	// moment, or did not say whether it did. The write may have happened.
 	ErrUnavailable = errors.New("bus cannot store at this moment")

@@ -36,6 +36,10 @@ const (
 	// KeyGatewaySeed and KeyGatewayPublic are the gateways' NATS user key.
 	KeyGatewaySeed   = "gateway.seed"
 	KeyGatewayPublic = "gateway.pub"
+	// KeyProgramsPublic verifies the signatures of programs. The key that signs
+	// is derived from the controller's seed. A Secret without it is that of an
+	// installation whose programs are not all signed yet.
+	KeyProgramsPublic = "programs.pub"
 	// KeyStore encrypts the store folder of the embedded server.
 	KeyStore = "store.key"
 	// KeySealing seals programs, 32 bytes.
@@ -56,6 +60,10 @@ type Material struct {
 	ControllerPublic string
 	GatewaySeed      []byte
 	GatewayPublic    string
+
+	// ProgramsPublic is an Ed25519 public key in base64. Empty: programs need no
+	// signature yet.
+	ProgramsPublic string
 
 	// StoreKey is the passphrase that JetStream derives its keys from.
 	StoreKey []byte
@@ -97,6 +105,9 @@ func Generate(now time.Time, hosts []string) (Material, error) {
 	}
 	if m.GatewaySeed, m.GatewayPublic, err = newUser(); err != nil {
 		return Material{}, fmt.Errorf("generate bus material: %s: %w", KeyGatewaySeed, err)
+	}
+	if m.ProgramsPublic, err = programsPublic(m.ControllerSeed); err != nil {
+		return Material{}, fmt.Errorf("generate bus material: %s: %w", KeyProgramsPublic, err)
 	}
 	store := randomBytes(storeKeyBytes)
 	m.StoreKey = []byte(hex.EncodeToString(store))
@@ -144,6 +155,14 @@ func (m Material) Renew(now time.Time, hosts []string) (Material, bool, error) {
 	return m, true, nil
 }
 
+// RequireSigned returns m with the key that verifies programs: from then on
+// gateways take none without a signature. It needs the controller's seed.
+func (m Material) RequireSigned() (Material, error) {
+	var err error
+	m.ProgramsPublic, err = programsPublic(m.ControllerSeed)
+	return m, err
+}
+
 // issue replaces the server certificate of m.
 func (m *Material) issue(now time.Time, hosts []string) error {
 	cert, key, err := newServerCert(now, hosts, m.CACert, m.CAKey)
@@ -178,19 +197,30 @@ type field struct {
 	key string
 	// controllerOnly members are missing where a gateway reads the Secret.
 	controllerOnly bool
-	get            func() []byte
-	set            func([]byte)
+	// optional members are missing in the Secret of an earlier version.
+	optional bool
+	get      func() []byte
+	set      func([]byte)
 }
 
 func (m *Material) fields() []field {
 	raw := func(key string, p *[]byte, controllerOnly bool) field {
-		return field{key, controllerOnly, func() []byte { return *p }, func(b []byte) { *p = bytes.Clone(b) }}
+		return field{
+			key: key, controllerOnly: controllerOnly,
+			get: func() []byte { return *p }, set: func(b []byte) { *p = bytes.Clone(b) },
+		}
 	}
 	text := func(key string, p *[]byte, controllerOnly bool) field {
-		return field{key, controllerOnly, func() []byte { return *p }, func(b []byte) { *p = bytes.Clone(bytes.TrimSpace(b)) }}
+		return field{
+			key: key, controllerOnly: controllerOnly,
+			get: func() []byte { return *p }, set: func(b []byte) { *p = bytes.Clone(bytes.TrimSpace(b)) },
+		}
 	}
-	public := func(key string, p *string) field {
-		return field{key, false, func() []byte { return []byte(*p) }, func(b []byte) { *p = string(bytes.TrimSpace(b)) }}
+	public := func(key string, p *string, optional bool) field {
+		return field{
+			key: key, optional: optional,
+			get: func() []byte { return []byte(*p) }, set: func(b []byte) { *p = string(bytes.TrimSpace(b)) },
+		}
 	}
 	return []field{
 		raw(KeyCACert, &m.CACert, false),
@@ -198,9 +228,10 @@ func (m *Material) fields() []field {
 		raw(KeyTLSCert, &m.TLSCert, false),
 		raw(KeyTLSKey, &m.TLSKey, false),
 		text(KeyControllerSeed, &m.ControllerSeed, true),
-		public(KeyControllerPublic, &m.ControllerPublic),
+		public(KeyControllerPublic, &m.ControllerPublic, false),
 		text(KeyGatewaySeed, &m.GatewaySeed, false),
-		public(KeyGatewayPublic, &m.GatewayPublic),
+		public(KeyGatewayPublic, &m.GatewayPublic, false),
+		public(KeyProgramsPublic, &m.ProgramsPublic, true),
 		text(KeyStore, &m.StoreKey, false),
 		raw(KeySealing, &m.SealingKey, false),
 	}
@@ -244,7 +275,7 @@ func parse(data map[string][]byte, full bool) (Material, error) {
 		if v := data[f.key]; len(v) > 0 {
 			f.set(v)
 		}
-		if len(f.get()) == 0 && (full || !f.controllerOnly) {
+		if len(f.get()) == 0 && !f.optional && (full || !f.controllerOnly) {
 			return Material{}, fmt.Errorf("parse bus material: %s is missing or empty", f.key)
 		}
 	}
@@ -267,11 +298,30 @@ func (m *Material) validate() error {
 	if m.ControllerPublic == m.GatewayPublic {
 		return fmt.Errorf("%s is the same as %s", KeyGatewayPublic, KeyControllerPublic)
 	}
+	if err := m.validateProgramsKey(); err != nil {
+		return err
+	}
 	if len(m.StoreKey) < minStoreKey {
 		return fmt.Errorf("%s has %d bytes, want at least %d", KeyStore, len(m.StoreKey), minStoreKey)
 	}
 	if len(m.SealingKey) != chacha20poly1305.KeySize {
 		return fmt.Errorf("%s has %d bytes, want %d", KeySealing, len(m.SealingKey), chacha20poly1305.KeySize)
+	}
+	return nil
+}
+
+func (m *Material) validateProgramsKey() error {
+	if m.ProgramsPublic == "" {
+		return nil
+	}
+	if _, err := parseProgramsPublic(m.ProgramsPublic); err != nil {
+		return err
+	}
+	if len(m.ControllerSeed) == 0 {
+		return nil
+	}
+	if want, err := programsPublic(m.ControllerSeed); err != nil || want != m.ProgramsPublic {
+		return fmt.Errorf("%s does not belong to %s", KeyProgramsPublic, KeyControllerSeed)
 	}
 	return nil
 }

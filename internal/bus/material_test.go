@@ -26,7 +26,7 @@ func TestMaterialSurvivesTheSecret(t *testing.T) {
 
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(got.Data()).To(Equal(m.Data()))
-	g.Expect(m.Data()).To(HaveLen(10))
+	g.Expect(m.Data()).To(HaveLen(11))
 }
 
 func TestTwoInstallationsShareNothing(t *testing.T) {
@@ -53,6 +53,8 @@ func TestParseNamesTheKeyThatIsWrong(t *testing.T) {
 		"seed of another":           {KeyControllerSeed: other[KeyControllerSeed]},
 		"not a public key":          {KeyGatewayPublic: []byte(typed)},
 		"public key of another":     {KeyGatewayPublic: other[KeyGatewayPublic]},
+		"no key of programs":        {KeyProgramsPublic: []byte(typed)},
+		"another's key of programs": {KeyProgramsPublic: other[KeyProgramsPublic]},
 		"weak store key":            {KeyStore: []byte(typed)},
 		"sealing key of wrong size": {KeySealing: []byte(typed)},
 	}
@@ -67,6 +69,8 @@ func TestParseNamesTheKeyThatIsWrong(t *testing.T) {
 		"seed of another":           KeyControllerSeed,
 		"not a public key":          KeyGatewayPublic,
 		"public key of another":     KeyGatewaySeed,
+		"no key of programs":        KeyProgramsPublic,
+		"another's key of programs": KeyProgramsPublic,
 		"weak store key":            KeyStore,
 		"sealing key of wrong size": KeySealing,
 	}
@@ -87,7 +91,15 @@ func TestParseNamesTheKeyThatIsWrong(t *testing.T) {
 			g := NewWithT(t)
 			data := installation().Data()
 			delete(data, key)
-			_, err := Parse(data)
+			m, err := Parse(data)
+			if key == KeyProgramsPublic {
+				// A Secret of an earlier version.
+				g.Expect(err).NotTo(HaveOccurred())
+				m, err = m.RequireSigned()
+				g.Expect(err).NotTo(HaveOccurred())
+				g.Expect(m.Data()).To(Equal(installation().Data()))
+				return
+			}
 			g.Expect(err).To(MatchError(ContainSubstring(key + " is missing")))
 		})
 	}

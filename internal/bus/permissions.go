@@ -29,17 +29,16 @@ const jsAPI = "$JS.API."
 // users returns the users of the embedded server. What is not listed is denied.
 func users(m Material) []*server.NkeyUser {
 	return []*server.NkeyUser{
-		{Nkey: m.ControllerPublic, Permissions: permissions(RoleController, controllerSubjects(), nil)},
+		{Nkey: m.ControllerPublic, Permissions: permissions(RoleController, controllerSubjects(), []string{subjectAnswer + "*"})},
 		{Nkey: m.GatewayPublic, Permissions: permissions(RoleGateway, gatewaySubjects(), signalSubjects())},
 	}
 }
 
 // permissions of a role: what it may publish, and what it may hear beside the
-// replies that it gets.
+// replies that it gets. There is no right to answer whoever asks: one could ask
+// oneself, for an answer at any subject.
 func permissions(r Role, publish, hear []string) *server.Permissions {
 	return &server.Permissions{
-		// Who is asked may answer, and nobody else can.
-		Response:  &server.ResponsePermission{MaxMsgs: 1, Expires: requestTimeout},
 		Publish:   &server.SubjectPermission{Allow: publish},
 		Subscribe: &server.SubjectPermission{Allow: append([]string{r.inboxPrefix() + ".>"}, hear...)},
 	}
@@ -68,10 +67,14 @@ func streamSubjects(stream string) string {
 }
 
 // gatewaySubjects gives a gateway a view of programs and a pen for its own
-// heartbeats and reports. It has no consumer on these two buckets: their
-// messages could be delivered to any subject, and so be made to look like
-// somebody else's. The streams of runs it reads, writes and purges: they are the
-// gateways' own. It can neither make nor change nor remove a stream.
+// heartbeats and reports; the streams of runs it reads, writes and purges: they
+// are the gateways' own. It can neither make nor change nor remove a stream. It
+// answers other gateways.
+//
+// The server sends answers to whatever subject a request names. What a consumer
+// delivers keeps the subject it was stored under, so it is no program wherever it
+// gets; the answers of the API can take the place of one, and are no program
+// either, since they are not signed.
 func gatewaySubjects() []string {
 	programs := streamName(bucketPrograms)
 	subjects := []string{

@@ -54,10 +54,10 @@ func TestGatewayCannotTouchPrograms(t *testing.T) {
 
 	for name, request := range map[string]func(context.Context, *Client) error{
 		"put": func(ctx context.Context, c *Client) error {
-			_, err := c.Programs().Put(ctx, testProgram("a", "forged"))
+			_, err := c.js.Publish(ctx, subjectPrefix(bucketPrograms)+"shop.a", []byte("forged"))
 			return err
 		},
-		"delete":        func(ctx context.Context, c *Client) error { return c.Programs().Delete(ctx, key) },
+		"delete":        func(ctx context.Context, c *Client) error { return c.remove(ctx, bucketPrograms, "shop.a") },
 		"delete stream": func(ctx context.Context, c *Client) error { return c.js.DeleteStream(ctx, stream) },
 		"create stream": func(ctx context.Context, c *Client) error {
 			_, err := c.js.CreateStream(ctx, jetstream.StreamConfig{Name: "KV_mine", Subjects: []string{"$KV.mine.>"}})

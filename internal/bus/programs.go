@@ -9,17 +9,22 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
 	"github.com/headgate-io/headgate/internal/program"
 )
 
-// Programs is the bucket of compiled programs, sealed at rest and on the wire.
+// Programs is the bucket of compiled programs, sealed at rest and on the wire, and
+// signed: gateways know the key that seals, so that alone would not keep one that
+// was captured from making programs for the others.
 type Programs struct{ c *Client }
 
 // Programs returns the bucket.
 func (c *Client) Programs() *Programs { return &Programs{c} }
 
-// Put stores p under its key and returns its revision. When the bucket has
-// exactly this program already, nothing is written and its revision is
+// Put stores p under its key, signed, and returns its revision. When the bucket
+// has exactly this program already, nothing is written and its revision is
 // returned: a controller that restarts may put everything again without any
 // gateway noticing. Only the controller may.
 func (p *Programs) Put(ctx context.Context, prog *program.Program) (revision uint64, err error) {
@@ -31,48 +36,60 @@ func (p *Programs) Put(ctx context.Context, prog *program.Program) (revision uin
 	if err != nil {
 		return 0, fmt.Errorf("put program: %w", err)
 	}
-	stored, revision, err := p.c.get(ctx, bucketPrograms, key)
-	if err != nil && !errors.Is(err, ErrNotFound) {
-		return 0, fmt.Errorf("put program %s: %w", prog.Key, err)
-	}
-	if err == nil {
-		if old, err := p.c.sealer.open(key, stored); err == nil && bytes.Equal(old, plain) {
-			return revision, nil
-		}
-	}
-	sealed := p.c.sealer.seal(key, plain)
-	if revision, err = p.c.put(ctx, bucketPrograms, key, sealed, maxProgramSize); err != nil {
+	revision, err = p.put(ctx, key, plain)
+	if err != nil {
 		return 0, fmt.Errorf("put program %s: %w", prog.Key, err)
 	}
 	return revision, nil
 }
 
+func (p *Programs) put(ctx context.Context, key string, plain []byte) (uint64, error) {
+	stored, err := p.stored(ctx, key)
+	if err == nil && stored.signed {
+		if old, err := p.c.sealer.open(key, stored.value); err == nil && bytes.Equal(old, plain) {
+			return stored.revision, nil
+		}
+	}
+	if err != nil && !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrNotSigned) {
+		return 0, err
+	}
+	sealed := p.c.sealer.seal(key, plain)
+	if len(sealed) > maxProgramSize {
+		return 0, fmt.Errorf("%w: %d bytes, limit %d", ErrTooLarge, len(sealed), maxProgramSize)
+	}
+	return p.write(ctx, key, &nats.Msg{Data: sealed})
+}
+
 // Get returns the program of a Flow and its revision. ErrNotFound when there is
-// none; ErrUnseal, or an error of package program, when it cannot be read.
+// none; ErrNotSigned, ErrUnseal, or an error of package program, when it cannot
+// be read.
 func (p *Programs) Get(ctx context.Context, k program.Key) (*program.Program, uint64, error) {
 	key, err := programKey(k)
 	if err != nil {
 		return nil, 0, fmt.Errorf("get program %s: %w", k, err)
 	}
-	sealed, revision, err := p.c.get(ctx, bucketPrograms, key)
+	stored, err := p.stored(ctx, key)
 	if err != nil {
 		return nil, 0, fmt.Errorf("get program %s: %w", k, err)
 	}
-	prog, err := p.open(k, key, sealed)
+	prog, err := p.open(k, key, stored.value)
 	if err != nil {
 		return nil, 0, fmt.Errorf("get program %s: %w", k, err)
 	}
-	return prog, revision, nil
+	return prog, stored.revision, nil
 }
 
-// Delete removes the program of a Flow; gateways stop serving it. Deleting what
-// is not there is no error. Only the controller may.
+// Delete replaces the program of a Flow by a signed marker; gateways stop serving
+// it. Deleting what is not there is no error. Only the controller may.
 func (p *Programs) Delete(ctx context.Context, k program.Key) error {
 	key, err := programKey(k)
 	if err != nil {
 		return fmt.Errorf("delete program %s: %w", k, err)
 	}
-	if err := p.c.remove(ctx, bucketPrograms, key); err != nil {
+	msg := &nats.Msg{Header: nats.Header{}}
+	msg.Header.Set(headerOperation, operationPurge)
+	msg.Header.Set(jetstream.MsgRollup, jetstream.MsgRollupSubject)
+	if _, err := p.write(ctx, key, msg, jetstream.WithMsgTTL(markerTTL)); err != nil {
 		return fmt.Errorf("delete program %s: %w", k, err)
 	}
 	return nil
@@ -174,9 +191,13 @@ type Update struct {
 	Program *program.Program
 	// Deleted: the program was removed.
 	Deleted bool
-	// Err: a program was written that cannot be read. The revision counts
+	// Err: a program was written that cannot be read, or that was not signed by
+	// the controller; or one was removed by somebody else. The revision counts
 	// nevertheless; the gateway keeps what it has and reports a refusal.
 	Err error
+	// Unsigned: nothing proves that the controller did this. It counts all the
+	// same, because the Secret has no key yet that verifies programs.
+	Unsigned bool
 }
 
 // Watch calls handler for every program that exists, then for every change, in
@@ -185,6 +206,19 @@ type Update struct {
 // exist. Intermediate revisions of one program may be skipped. It returns an
 // error only when the client is closed.
 func (p *Programs) Watch(ctx context.Context, handler func(Update)) error {
+	required, err := p.c.trust.look()
+	if err != nil {
+		p.c.log.Error("Cannot use the key that verifies programs", "error", err)
+	}
+	if !required {
+		watching, cancel := p.c.untilRequired(ctx)
+		defer cancel()
+		if err := p.c.watch(watching, bucketPrograms, &programSink{p: p, handler: handler}); err != nil || done(ctx) {
+			return err
+		}
+		// What was taken without a signature must not stay.
+		handler(Update{Kind: UpdateReset})
+	}
 	return p.c.watch(ctx, bucketPrograms, &programSink{p: p, handler: handler})
 }
 
@@ -202,13 +236,20 @@ func (s *programSink) synced(revision uint64, incarnation string) {
 func (s *programSink) change(e entry) {
 	u := Update{Kind: UpdateChange, Revision: e.revision, Deleted: e.deleted}
 	k, err := parseProgramKey(e.key)
+	if err != nil {
+		u.Err = err
+		s.handler(u)
+		return
+	}
+	u.Key = k
+	signed, err := s.p.c.trust.verify(place{e.incarnation, e.revision, e.key}, e.header, e.value)
+	u.Unsigned = !signed
 	switch {
 	case err != nil:
-		u.Err = err
-	case e.deleted:
-		u.Key = k
-	default:
-		u.Key = k
+		// If it was this process that signed, it was mistaken about the place.
+		s.p.c.tail.forget()
+		u.Deleted, u.Err = false, err
+	case !e.deleted:
 		u.Program, u.Err = s.p.open(k, e.key, e.value)
 	}
 	s.handler(u)

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	. "github.com/onsi/gomega"
 
@@ -300,14 +301,14 @@ func TestWatchReportsWhatItCannotRead(t *testing.T) {
 	gateway := connect(t, RoleGateway, s)
 	updates, _ := follow(t, gateway.Programs().Watch)
 	updates.until(synced)
-	// raw stores a value as it is.
+	// raw stores a value as it is, signed.
 	raw := func(t *testing.T, key string, value []byte) uint64 {
 		t.Helper()
-		ack, err := controller.js.Publish(t.Context(), subjectPrefix(bucketPrograms)+key, value)
+		revision, err := controller.Programs().write(t.Context(), key, &nats.Msg{Data: value})
 		if err != nil {
 			t.Fatal(err)
 		}
-		return ack.Sequence
+		return revision
 	}
 	sealed := func(key string, p *program.Program) []byte {
 		plain, err := program.Encode(p)
@@ -352,16 +353,27 @@ func TestPutReplacesWhatCannotBeRead(t *testing.T) {
 	t.Parallel()
 	g := NewWithT(t)
 	_, controller, gateway := startBus(t)
-	_, err := controller.js.Publish(t.Context(), subjectPrefix(bucketPrograms)+"shop.a", []byte("garbage"))
+	a := program.Key{Namespace: "shop", Name: "a"}
+	_, err := controller.Programs().write(t.Context(), "shop.a", &nats.Msg{Data: []byte("garbage")})
 	g.Expect(err).NotTo(HaveOccurred())
-	_, _, err = gateway.Programs().Get(t.Context(), program.Key{Namespace: "shop", Name: "a"})
+	_, _, err = gateway.Programs().Get(t.Context(), a)
 	g.Expect(err).To(MatchError(ErrUnseal))
-
 	put(t, controller, testProgram("a", "1"))
-
-	_, revision, err := gateway.Programs().Get(t.Context(), program.Key{Namespace: "shop", Name: "a"})
+	_, revision, err := gateway.Programs().Get(t.Context(), a)
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(revision).To(Equal(uint64(2)))
+
+	// What only seems to be the controller's is replaced as well, though it is
+	// the same program.
+	plain, err := program.Encode(testProgram("a", "1"))
+	g.Expect(err).NotTo(HaveOccurred())
+	_, err = controller.js.Publish(t.Context(), subjectPrefix(bucketPrograms)+"shop.a", controller.sealer.seal("shop.a", plain))
+	g.Expect(err).NotTo(HaveOccurred())
+	_, _, err = gateway.Programs().Get(t.Context(), a)
+	g.Expect(err).To(MatchError(ErrNotSigned))
+	g.Expect(put(t, controller, testProgram("a", "1"))).To(Equal(uint64(4)))
+	_, _, err = gateway.Programs().Get(t.Context(), a)
+	g.Expect(err).NotTo(HaveOccurred())
 }
 
 func TestListHasEveryProgramAndItsState(t *testing.T) {

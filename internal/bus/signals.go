@@ -5,6 +5,7 @@ package bus
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"strconv"
@@ -18,11 +19,15 @@ const (
 	subjectDone    = "done."
 	subjectOwner   = "owner."
 	subjectBacklog = "backlog."
+	// Answers of owners go to a place of their own: whoever may send there cannot
+	// answer in the place of the server.
+	subjectAnswer = "answer."
 )
 
-// signalSubjects are what a gateway says and hears, and a controller says.
+// signalSubjects are what a gateway says and hears, and a controller says; that
+// hears the answers to its own questions only.
 func signalSubjects() []string {
-	return []string{subjectDone + "*", subjectOwner + "*", subjectBacklog + "*"}
+	return []string{subjectDone + "*", subjectOwner + "*", subjectBacklog + "*", subjectAnswer + "*"}
 }
 
 // maxSignal bounds the data of a signal and of the answer to it, bytes.
@@ -122,13 +127,36 @@ func (c *Client) OwnerAsk(ctx context.Context, partition int, request []byte) ([
 	}
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	answer, err := c.nc.RequestWithContext(ctx, subjectOwner+strconv.Itoa(partition), request)
+	answer, err := c.ask(ctx, subjectOwner+strconv.Itoa(partition), request)
 	switch {
 	case errors.Is(err, nats.ErrNoResponders):
 		return nil, fmt.Errorf("owner of partition %d: %w", partition, ErrNotFound)
 	case err != nil:
 		return nil, fmt.Errorf("ask the owner of partition %d: %w", partition, translate(err))
 	default:
-		return answer.Data, nil
+		return answer, nil
 	}
 }
+
+// ask is a request whose answer comes to subjectAnswer.
+func (c *Client) ask(ctx context.Context, subject string, request []byte) ([]byte, error) {
+	sub, err := c.nc.SubscribeSync(subjectAnswer + rand.Text())
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = sub.Unsubscribe() }() // Fails when the connection is closed already.
+	if err := c.nc.PublishRequest(subject, sub.Subject, request); err != nil {
+		return nil, err
+	}
+	answer, err := sub.NextMsgWithContext(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if len(answer.Data) == 0 && answer.Header.Get("Status") == statusNoResponders {
+		return nil, nats.ErrNoResponders
+	}
+	return answer.Data, nil
+}
+
+// statusNoResponders is what the server answers for whoever does not listen.
+const statusNoResponders = "503"

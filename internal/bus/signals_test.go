@@ -61,7 +61,7 @@ func TestOwnerOfAPartitionAnswers(t *testing.T) {
 	})
 }
 
-// A gateway may answer who asks it, and nobody else.
+// A gateway answers where no answer of the server is expected, and nowhere else.
 func TestGatewayCannotSendWhatLooksLikeAnAnswer(t *testing.T) {
 	t.Parallel()
 	s, _, _ := startBus(t)

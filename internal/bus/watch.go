@@ -31,11 +31,13 @@ const (
 
 // entry is one change of a bucket.
 type entry struct {
-	key      string
-	value    []byte
-	header   nats.Header
-	revision uint64
-	deleted  bool
+	key    string
+	value  []byte
+	header nats.Header
+	// incarnation and revision are where it is stored.
+	incarnation string
+	revision    uint64
+	deleted     bool
 }
 
 // sink receives what a watch sees, in order, from one goroutine.
@@ -143,6 +145,7 @@ func (w *watcher) session(ctx context.Context, epoch uint64) (caughtUp bool, err
 		return false, fmt.Errorf("create consumer on stream %s: %w", w.src.stream, translate(err))
 	}
 	s := newSession(w, consumer, info.Cluster != nil)
+	s.incarnation = incarnation
 	stop, err := s.receive(ctx)
 	if err != nil {
 		return false, fmt.Errorf("read stream %s: %w", w.src.stream, translate(err))
@@ -192,7 +195,9 @@ type session struct {
 	consumer jetstream.Consumer
 	// clustered: the server of the consumer may be behind the stream's leader.
 	clustered bool
-	messages  chan jetstream.Msg
+	// incarnation of the stream that is read.
+	incarnation string
+	messages    chan jetstream.Msg
 	// broken has the first error of the consumer.
 	broken chan error
 	// received counts messages, as the server does.
@@ -330,16 +335,24 @@ func (s *session) next(ctx context.Context, limit time.Duration) (left uint64, e
 	if err != nil {
 		return 0, fmt.Errorf("read stream %s: %w", s.w.src.stream, err)
 	}
+	if meta.Stream != s.w.src.stream {
+		return 0, fmt.Errorf("read stream %s: got a message of stream %s", s.w.src.stream, meta.Stream)
+	}
 	s.received++
 	if meta.Sequence.Consumer != s.received {
 		return 0, fmt.Errorf("read stream %s: message %d of the consumer came as number %d", s.w.src.stream, meta.Sequence.Consumer, s.received)
 	}
+	if meta.Sequence.Stream <= s.w.last {
+		// What is old may have been replaced; only a stranger sends it again.
+		return 0, fmt.Errorf("read stream %s: message %d came after %d", s.w.src.stream, meta.Sequence.Stream, s.w.last)
+	}
 	s.w.last = meta.Sequence.Stream
 	e := entry{
-		key:      strings.TrimPrefix(msg.Subject(), s.w.src.prefix),
-		header:   msg.Headers(),
-		revision: meta.Sequence.Stream,
-		deleted:  isMarker(msg.Headers()),
+		key:         strings.TrimPrefix(msg.Subject(), s.w.src.prefix),
+		header:      msg.Headers(),
+		incarnation: s.incarnation,
+		revision:    meta.Sequence.Stream,
+		deleted:     isMarker(msg.Headers()),
 	}
 	if !e.deleted {
 		e.value = msg.Data()

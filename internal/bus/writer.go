@@ -334,6 +334,8 @@ const (
 	codeResources         jetstream.ErrorCode = 10002
 	codeStorageResources  jetstream.ErrorCode = 10047
 	codeWrongLastSequence jetstream.ErrorCode = 10071
+	// The same while a write before is still on its way to the other replicas.
+	codeWrongLastInFlight jetstream.ErrorCode = 10164
 )
 
 // rejected tells whether the server refused a write: nothing was stored.
@@ -345,7 +347,7 @@ func rejected(err error) bool {
 // wrongLast tells whether a write was refused because of what is stored already.
 func wrongLast(err error) bool {
 	var api *jetstream.APIError
-	return errors.As(err, &api) && api.ErrorCode == codeWrongLastSequence
+	return errors.As(err, &api) && (api.ErrorCode == codeWrongLastSequence || api.ErrorCode == codeWrongLastInFlight)
 }
 
 // writeError sorts why a write failed.

@@ -214,8 +214,9 @@ func newFleet(mgr ctrl.Manager, o Options) (*fleet.Fleet, error) {
 		Log:    log,
 	}
 	return fleet.New(fleet.Options{
-		Reader:   mgr.GetClient(),
-		Material: keeper.Material,
+		Reader:        mgr.GetClient(),
+		Material:      keeper.Material,
+		RequireSigned: keeper.RequireSigned,
 		Connect: func(ctx context.Context, m bus.Material) (*bus.Client, error) {
 			return bus.Connect(ctx, bus.ClientOptions{
 				URL:      o.BusURL,

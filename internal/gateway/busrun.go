@@ -106,7 +106,7 @@ func (g *Gateway) awaitMaterial(ctx context.Context) (bus.Material, error) {
 
 // useBus connects and follows programs, beats and reports until ctx is done.
 func (g *Gateway) useBus(ctx context.Context, o bus.ClientOptions) error {
-	o.Role, o.Name, o.Logger = bus.RoleGateway, g.opts.Replica, g.log
+	o.Role, o.Name, o.Logger, o.Dir = bus.RoleGateway, g.opts.Replica, g.log, g.opts.BusDir
 	client, err := bus.Connect(ctx, o)
 	if err != nil {
 		if ctx.Err() != nil {

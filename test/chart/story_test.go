@@ -141,19 +141,21 @@ func (s *story) startGateway() {
 // that it names into a folder.
 func (s *story) mountBusSecret(pod corev1.PodSpec) string {
 	s.Helper()
-	var source *corev1.SecretVolumeSource
+	var sources []corev1.VolumeProjection
 	for _, volume := range pod.Volumes {
 		if volume.Name == "bus" {
-			source = volume.Secret
+			sources = volume.Projected.Sources
 		}
 	}
-	s.Expect(source).NotTo(BeNil())
-	s.kubectl("wait", "--for=create", "--timeout=60s", "-n", cluster.Namespace, "secret/"+source.SecretName)
+	s.Expect(sources).NotTo(BeEmpty())
+	s.kubectl("wait", "--for=create", "--timeout=60s", "-n", cluster.Namespace, "secret/"+sources[0].Secret.Name)
 	keys := s.busSecret()
 	dir := s.TempDir()
-	for _, item := range source.Items {
-		s.Expect(keys).To(HaveKey(item.Key))
-		s.Expect(os.WriteFile(filepath.Join(dir, item.Path), keys[item.Key], 0o600)).To(Succeed())
+	for _, source := range sources {
+		for _, item := range source.Secret.Items {
+			s.Expect(keys).To(HaveKey(item.Key))
+			s.Expect(os.WriteFile(filepath.Join(dir, item.Path), keys[item.Key], 0o600)).To(Succeed())
+		}
 	}
 	return dir
 }

@@ -46,7 +46,7 @@ const (
 
 // gatewayKeys are what config/gateway mounts of the bus Secret.
 var gatewayKeys = []string{
-	"ca.crt", "tls.crt", "tls.key", "controller.pub", "gateway.pub", "gateway.seed", "store.key", "sealing.key",
+	"ca.crt", "tls.crt", "tls.key", "controller.pub", "gateway.pub", "gateway.seed", "store.key", "sealing.key", "programs.pub",
 }
 
 // shared is the installation that most tests use.

@@ -44,10 +44,22 @@ type Keeper struct {
 // not exist or holds nothing, and renews the server's certificate when that is
 // due or missing. The error names the key that cannot be used, never its value.
 func (k *Keeper) Material(ctx context.Context) (bus.Material, error) {
+	return k.agree(ctx, k.try)
+}
+
+// RequireSigned adds the key that verifies programs to a Secret that an earlier
+// version made.
+func (k *Keeper) RequireSigned(ctx context.Context) error {
+	_, err := k.agree(ctx, k.requireSigned)
+	return err
+}
+
+// agree makes attempts as long as others are faster.
+func (k *Keeper) agree(ctx context.Context, attempt func(context.Context) (bus.Material, error)) (bus.Material, error) {
 	var err error
 	for range attempts {
 		var m bus.Material
-		if m, err = k.try(ctx); err == nil {
+		if m, err = attempt(ctx); err == nil {
 			return m, nil
 		}
 		if !apierrors.IsConflict(err) && !apierrors.IsAlreadyExists(err) {
@@ -55,6 +67,26 @@ func (k *Keeper) Material(ctx context.Context) (bus.Material, error) {
 		}
 	}
 	return bus.Material{}, fmt.Errorf("bus Secret %s: %w", k.Name, err)
+}
+
+func (k *Keeper) requireSigned(ctx context.Context) (bus.Material, error) {
+	var secret corev1.Secret
+	if err := k.Client.Get(ctx, k.Name, &secret); err != nil {
+		return bus.Material{}, err
+	}
+	m, err := bus.Parse(secret.Data)
+	if err != nil || m.ProgramsPublic != "" {
+		return m, err
+	}
+	if m, err = m.RequireSigned(); err != nil {
+		return bus.Material{}, err
+	}
+	secret.Data[bus.KeyProgramsPublic] = m.Data()[bus.KeyProgramsPublic]
+	if err := k.Client.Update(ctx, &secret); err != nil {
+		return bus.Material{}, err
+	}
+	k.Log.Info("Added the key that verifies programs to the bus Secret", "Secret", k.Name)
+	return m, nil
 }
 
 // try is one attempt. Conflict and AlreadyExists mean that somebody else was

@@ -130,6 +130,29 @@ func TestCertificateIsRenewed(t *testing.T) {
 	}
 }
 
+// The Secret of an earlier version is used as it is, and completed when it is time.
+func TestSecretOfAnEarlierVersionIsCompleted(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t)
+	full := d.material().Data()
+	s := d.secret()
+	delete(s.Data, bus.KeyProgramsPublic)
+	s.Data["note"] = []byte("somebody else's")
+	d.Expect(d.client.Update(d.t.Context(), s)).To(Succeed())
+	d.Expect(d.material().ProgramsPublic).To(BeEmpty())
+	d.Expect(d.secret().Data).NotTo(HaveKey(bus.KeyProgramsPublic))
+
+	d.Expect(d.keeper.RequireSigned(d.t.Context())).To(Succeed())
+
+	after := d.secret().Data
+	d.Expect(after["note"]).To(Equal([]byte("somebody else's")))
+	delete(after, "note")
+	d.Expect(after).To(Equal(full))
+	writes := d.writes
+	d.Expect(d.keeper.RequireSigned(d.t.Context())).To(Succeed())
+	d.Expect(d.writes).To(Equal(writes))
+}
+
 func TestUnusableSecretIsLeftAlone(t *testing.T) {
 	t.Parallel()
 	for key, value := range map[string]string{

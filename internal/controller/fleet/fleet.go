@@ -55,7 +55,8 @@ const (
 	LinkLost Link = "Lost"
 )
 
-// Options configure a Fleet. All fields but Clock are required.
+// Options configure a Fleet. All fields are required but RequireSigned, StoreSize
+// and Clock.
 type Options struct {
 	// Reader has the Flows, from the cache with the indexes of package kube.
 	Reader client.Reader
@@ -64,6 +65,10 @@ type Options struct {
 	Material func(context.Context) (bus.Material, error)
 	// Connect makes a client of the bus in the controller's role.
 	Connect func(context.Context, bus.Material) (*bus.Client, error)
+	// RequireSigned puts the key that verifies programs into the bus Secret; it
+	// is called when the Secret has none and every program is signed. Default:
+	// nothing is done.
+	RequireSigned func(context.Context) error
 	// StoreSize in bytes is what the streams and buckets of the bus share.
 	// Default bus.DefaultStoreSize.
 	StoreSize int64
@@ -165,7 +170,29 @@ func (f *Fleet) session(ctx context.Context, m bus.Material) error {
 	g.Go(func() error { return c.Gateways().WatchGateways(ctx, f.onHeartbeats) })
 	g.Go(func() error { return c.Reports().Watch(ctx, f.onReport) })
 	g.Go(func() error { return f.watchMaterial(ctx, m) })
+	if m.ProgramsPublic == "" && f.RequireSigned != nil {
+		g.Go(func() error { return f.requireSigned(ctx) })
+	}
 	return g.Wait()
+}
+
+// requireSigned waits until every program is signed, and then has gateways take
+// no other. The programs of an installation of an earlier version are not signed;
+// gateways serve them until the controller has put them all once more.
+func (f *Fleet) requireSigned(ctx context.Context) error {
+	for f.pause(ctx, linkCheck) {
+		if !f.allSigned() {
+			continue
+		}
+		err := f.RequireSigned(ctx)
+		if err == nil {
+			f.Log.Info("Every program is signed; gateways take no other from now on")
+			return errNewIdentity
+		}
+		f.Log.Error(err, "Cannot complete the bus Secret, trying again")
+		f.pause(ctx, materialRetry)
+	}
+	return nil
 }
 
 // watchMaterial ends the session when the Secret holds another identity.
@@ -188,7 +215,8 @@ func (f *Fleet) watchMaterial(ctx context.Context, m bus.Material) error {
 func sameIdentity(a, b bus.Material) bool {
 	return bytes.Equal(a.CACert, b.CACert) &&
 		bytes.Equal(a.ControllerSeed, b.ControllerSeed) &&
-		bytes.Equal(a.SealingKey, b.SealingKey)
+		bytes.Equal(a.SealingKey, b.SealingKey) &&
+		a.ProgramsPublic == b.ProgramsPublic
 }
 
 // watchLink notices when the link has been down for too long and tells every

@@ -39,6 +39,8 @@ type Published struct {
 	// Unavailable is set when calls are answered with 503.
 	Unavailable bool
 
+	// unsigned: an earlier version put it; it has to be put once more.
+	unsigned bool
 	// sequence is the revision of the bucket.
 	sequence uint64
 }
@@ -153,10 +155,15 @@ func (f *Fleet) onProgramsSynced(ctx context.Context, u bus.Update) {
 
 func (f *Fleet) onProgramChange(ctx context.Context, u bus.Update) {
 	if u.Err != nil {
-		f.Log.Error(u.Err, "The bus holds a program that cannot be read", "flow", u.Key.String())
+		f.Log.Error(u.Err, "The bus holds a program that cannot be used", "flow", u.Key.String())
 	}
 	if u.Key == (program.Key{}) {
 		return
+	}
+	if u.Err != nil {
+		// Somebody else wrote there, or something broke it: what should be there
+		// is put again, and what should not is withdrawn.
+		defer f.enqueueSynced(u.Key)
 	}
 	if u.Deleted {
 		f.apply(ctx, u.Key, nil, u.Revision, u.Revision)
@@ -167,7 +174,33 @@ func (f *Fleet) onProgramChange(ctx context.Context, u bus.Update) {
 		f.Log.Error(err, "The bus holds a program that cannot be described", "flow", u.Key.String())
 		p = Published{sequence: u.Revision}
 	}
+	p.unsigned = u.Unsigned && u.Err == nil
 	f.apply(ctx, u.Key, &p, u.Revision, u.Revision)
+}
+
+// enqueueSynced enqueues a Flow, unless all are going to be.
+func (f *Fleet) enqueueSynced(k program.Key) {
+	f.mu.Lock()
+	q, synced := f.flows, f.mirror.synced
+	f.mu.Unlock()
+	if synced {
+		enqueueNow(q, k)
+	}
+}
+
+// allSigned tells whether the bus holds only programs that are signed.
+func (f *Fleet) allSigned() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.linkLocked() != LinkUp {
+		return false
+	}
+	for _, p := range f.mirror.programs {
+		if p.unsigned {
+			return false
+		}
+	}
+	return true
 }
 
 // apply stores what the bus holds under k since a sequence, unless something
@@ -232,7 +265,7 @@ func (f *Fleet) Publish(ctx context.Context, p *program.Program) error {
 	if err != nil {
 		return err
 	}
-	if old, ok := f.Published(p.Key); ok && old.Digest == digest {
+	if old, ok := f.Published(p.Key); ok && old.Digest == digest && !old.unsigned {
 		f.settled(p.Key)
 		return nil
 	}

@@ -25,19 +25,31 @@ const patience = 30 * time.Second
 // newFleet returns a Fleet on a real bus, and the bus as a gateway sees it.
 func newFleet(t *testing.T) (*Fleet, *bus.Client) {
 	t.Helper()
-	g := NewWithT(t)
 	material, err := bus.Generate(time.Now(), []string{"localhost"})
-	g.Expect(err).NotTo(HaveOccurred())
+	NewWithT(t).Expect(err).NotTo(HaveOccurred())
+	f, gateway, _ := newFleetWith(t, func() bus.Material { return material }, nil, func(*bus.Server) {})
+	return f, gateway
+}
+
+// newFleetWith is newFleet with a Secret that may change, and a bus that is
+// prepared before the Fleet runs.
+func newFleetWith(
+	t *testing.T, secret func() bus.Material, requireSigned func(context.Context) error, prepare func(*bus.Server),
+) (*Fleet, *bus.Client, *bus.Server) {
+	t.Helper()
+	g := NewWithT(t)
+	material := secret()
 	server, err := bus.NewServer(bus.ServerOptions{StoreDir: t.TempDir(), Material: material})
 	g.Expect(err).NotTo(HaveOccurred())
 	connect := func(ctx context.Context, role bus.Role) (*bus.Client, error) {
-		return bus.Connect(ctx, bus.ClientOptions{Server: server, Role: role, Material: material})
+		return bus.Connect(ctx, bus.ClientOptions{Server: server, Role: role, Material: secret()})
 	}
 	scheme := runtime.NewScheme()
 	g.Expect(flowv1alpha1.AddToScheme(scheme)).To(Succeed())
 	f, err := New(Options{
-		Reader:   fake.NewClientBuilder().WithScheme(scheme).Build(),
-		Material: func(context.Context) (bus.Material, error) { return material, nil },
+		Reader:        fake.NewClientBuilder().WithScheme(scheme).Build(),
+		Material:      func(context.Context) (bus.Material, error) { return secret(), nil },
+		RequireSigned: requireSigned,
 		Connect: func(ctx context.Context, _ bus.Material) (*bus.Client, error) {
 			return connect(ctx, bus.RoleController)
 		},
@@ -51,11 +63,12 @@ func newFleet(t *testing.T) (*Fleet, *bus.Client) {
 	case <-time.After(patience):
 		t.Fatal("the bus is not ready")
 	}
+	prepare(server)
 	run(t, f.Start)
 	gateway, err := connect(t.Context(), bus.RoleGateway)
 	g.Expect(err).NotTo(HaveOccurred())
 	t.Cleanup(gateway.Close)
-	return f, gateway
+	return f, gateway, server
 }
 
 // run runs something until the test ends.

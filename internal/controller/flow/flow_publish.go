@@ -55,6 +55,9 @@ func (r *Reconciler) fallBack(ctx context.Context, s *scope) error {
 // in memory.
 func (r *Reconciler) lastGood(ctx context.Context, s *scope) (*program.Program, error) {
 	last, err := r.Fleet.Program(ctx, s.key)
+	if last == nil && err == nil {
+		last = r.spoiled(s)
+	}
 	if err != nil || last == nil || last.UID != string(s.flow.UID) {
 		// A program of another UID belongs to a Flow that was deleted.
 		return nil, err
@@ -63,6 +66,15 @@ func (r *Reconciler) lastGood(ctx context.Context, s *scope) (*program.Program, 
 		return kept, nil
 	}
 	return last, nil
+}
+
+// spoiled returns, from memory, the program in whose place the bus holds something
+// that cannot be used; nil when the bus holds nothing.
+func (r *Reconciler) spoiled(s *scope) *program.Program {
+	if held, ok := r.Fleet.Published(s.key); !ok || held.Digest != (fleet.Digest{}) {
+		return nil
+	}
+	return r.fallbacks.get(s.key)
 }
 
 func (r *Reconciler) forgetFallback(k program.Key) {
