@@ -26,6 +26,8 @@ const (
 	leaseDrain = "drain"
 	// keyDrained is beside the leases: how far INTAKE may have been drained.
 	keyDrained = "drained"
+	// livePrefix begins the leases by which replicas say that they are there.
+	livePrefix = "live."
 )
 
 var (
@@ -69,6 +71,12 @@ func partitionKey(partition int) string { return "p" + strconv.Itoa(partition) }
 // another has it.
 func (l *Leases) Acquire(ctx context.Context, partition int, replica string) (Lease, error) {
 	return l.acquire(ctx, Lease{Partition: partition, Replica: replica, key: partitionKey(partition)})
+}
+
+// AcquirePresence takes the lease by which others see that a replica is there.
+// Only a process of the same name has held it before.
+func (l *Leases) AcquirePresence(ctx context.Context, replica string) (Lease, error) {
+	return l.acquire(ctx, Lease{Replica: replica, key: livePrefix + replica})
 }
 
 func (l *Leases) acquire(ctx context.Context, lease Lease) (Lease, error) {
@@ -149,44 +157,73 @@ func (l *Leases) Release(ctx context.Context, lease Lease) error {
 	return nil
 }
 
-// Watch calls handler with the holders by partition, once they are known and
-// after every change, until ctx is done. The map is the handler's to keep.
-func (l *Leases) Watch(ctx context.Context, handler func(holders map[int]string)) error {
-	return l.c.watch(ctx, bucketLeases, &leaseSink{handler: handler, held: make(map[int]string)})
+// Holders are who holds leases.
+type Holders struct {
+	// Partitions has the holder of each partition that has one.
+	Partitions map[int]string
+	// Live are the replicas that hold the lease of their presence.
+	Live map[string]bool
+}
+
+// Watch calls handler with the holders of leases, once they are known and after
+// every change, until ctx is done. The maps are the handler's to keep.
+func (l *Leases) Watch(ctx context.Context, handler func(Holders)) error {
+	return l.c.watch(ctx, bucketLeases, &leaseSink{
+		handler: handler, held: Holders{Partitions: make(map[int]string), Live: make(map[string]bool)},
+	})
 }
 
 type leaseSink struct {
-	handler func(map[int]string)
-	held    map[int]string
+	handler func(Holders)
+	held    Holders
 	ready   bool
 }
 
 func (s *leaseSink) reset() {
-	clear(s.held)
+	clear(s.held.Partitions)
+	clear(s.held.Live)
 	s.ready = false
 }
 
 func (s *leaseSink) synced(uint64, string) {
 	s.ready = true
-	s.handler(maps.Clone(s.held))
+	s.tell()
 }
 
 func (s *leaseSink) change(e entry) {
-	number, ok := strings.CutPrefix(e.key, "p")
+	var v leaseValue
+	holder := ""
+	if !e.deleted && json.Unmarshal(e.value, &v) == nil {
+		holder = v.Replica
+	}
+	if s.note(e.key, holder) && s.ready {
+		s.tell()
+	}
+}
+
+// note takes who holds a lease, nobody if empty, and tells whether that is new.
+func (s *leaseSink) note(key, holder string) bool {
+	if replica, ok := strings.CutPrefix(key, livePrefix); ok {
+		was := s.held.Live[replica]
+		delete(s.held.Live, replica)
+		if holder != "" {
+			s.held.Live[replica] = true
+		}
+		return was != (holder != "")
+	}
+	number, ok := strings.CutPrefix(key, "p")
 	partition, err := strconv.Atoi(number)
 	if !ok || err != nil {
-		return
+		return false
 	}
-	var v leaseValue
-	if e.deleted || json.Unmarshal(e.value, &v) != nil {
-		delete(s.held, partition)
-	} else {
-		if s.held[partition] == v.Replica {
-			return
-		}
-		s.held[partition] = v.Replica
+	was := s.held.Partitions[partition]
+	delete(s.held.Partitions, partition)
+	if holder != "" {
+		s.held.Partitions[partition] = holder
 	}
-	if s.ready {
-		s.handler(maps.Clone(s.held))
-	}
+	return was != holder
+}
+
+func (s *leaseSink) tell() {
+	s.handler(Holders{Partitions: maps.Clone(s.held.Partitions), Live: maps.Clone(s.held.Live)})
 }

@@ -68,12 +68,12 @@ func TestLeaseExpiresOnTheServerAndThoseWhoWatchSeeIt(t *testing.T) {
 	other := connect(t, RoleGateway, s, inProcess(s))
 	gateway.leaseTTL, other.leaseTTL = time.Second, time.Second
 	r, _ := follow(t, other.Leases().Watch)
-	g.Expect(r.next()).To(BeEmpty())
+	g.Expect(r.next().Partitions).To(BeEmpty())
 	lease, err := gateway.Leases().Acquire(t.Context(), 0, "gateway-0")
 	g.Expect(err).NotTo(HaveOccurred())
-	g.Expect(r.next()).To(Equal(map[int]string{0: "gateway-0"}))
+	g.Expect(r.next().Partitions).To(Equal(map[int]string{0: "gateway-0"}))
 
-	g.Expect(r.next()).To(BeEmpty(), "it was not renewed")
+	g.Expect(r.next().Partitions).To(BeEmpty(), "it was not renewed")
 
 	g.Expect(time.Now()).To(BeTemporally(">", lease.Expires), "the holder knew before the others")
 	_, err = other.Leases().Acquire(t.Context(), 0, "gateway-1")
@@ -89,10 +89,10 @@ func TestHoldRenewsAndGivesBack(t *testing.T) {
 	other := connect(t, RoleGateway, s, inProcess(s))
 	gateway.leaseTTL = 2 * time.Second
 	r, _ := follow(t, other.Leases().Watch)
-	g.Expect(r.next()).To(BeEmpty())
+	g.Expect(r.next().Partitions).To(BeEmpty())
 	lease, err := gateway.Leases().Acquire(t.Context(), 0, "gateway-0")
 	g.Expect(err).NotTo(HaveOccurred())
-	g.Expect(r.next()).To(HaveLen(1))
+	g.Expect(r.next().Partitions).To(HaveLen(1))
 	failed := errors.New("work failed")
 
 	err = gateway.Leases().Hold(t.Context(), lease, func(ctx context.Context) error {
@@ -107,7 +107,25 @@ func TestHoldRenewsAndGivesBack(t *testing.T) {
 	})
 
 	g.Expect(err).To(MatchError(failed))
-	g.Expect(r.next()).To(BeEmpty(), "given back, and never lost before")
+	g.Expect(r.next().Partitions).To(BeEmpty(), "given back, and never lost before")
+}
+
+// Replicas see of each other that they are there, whatever partitions they have.
+func TestPresenceIsSeen(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	s, _, gateway := startBus(t)
+	other := connect(t, RoleGateway, s, inProcess(s))
+	r, _ := follow(t, other.Leases().Watch)
+	g.Expect(r.next().Live).To(BeEmpty())
+	lease, err := gateway.Leases().AcquirePresence(t.Context(), "gateway-0.pods")
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(r.next()).To(Equal(Holders{Partitions: map[int]string{}, Live: map[string]bool{"gateway-0.pods": true}}))
+	_, err = gateway.Leases().AcquirePresence(t.Context(), "gateway-1")
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(r.next().Live).To(HaveLen(2))
+	g.Expect(gateway.Leases().Release(t.Context(), lease)).To(Succeed())
+	g.Expect(r.next().Live).To(Equal(map[string]bool{"gateway-1": true}))
 }
 
 // The work ends before another replica can hold the lease, also when the bus

@@ -78,6 +78,8 @@ const (
 	stateRunning
 	// stateMoving: it waits, and is being stored again meanwhile.
 	stateMoving
+	// stateLeft: it goes on under another owner, and is forgotten soon.
+	stateLeft
 	// stateEnded: it is settled, and what the bus tells of it is late.
 	stateEnded
 )

@@ -16,8 +16,15 @@ import (
 	"github.com/headgate-io/headgate/internal/program"
 )
 
-// acquireInterval is how often partitions are tried that nobody seems to hold.
-const acquireInterval = 2 * time.Second
+const (
+	// acquireInterval is how often partitions are tried that nobody seems to hold.
+	acquireInterval = 2 * time.Second
+	// presenceRetry is the wait before the lease of presence is tried again.
+	presenceRetry = time.Second
+	// leaveGrace is how long runs of a partition have to end that is given to
+	// another replica. What has not ended then goes on there, from its last step.
+	leaveGrace = 10 * time.Second
+)
 
 // partition is one that this replica owns. What runs in it ends with ctx, which
 // ends before the lease can be another's.
@@ -26,8 +33,12 @@ type partition struct {
 	// runs that are under way; none is begun once ctx is done.
 	runs sync.WaitGroup
 
-	mu    sync.Mutex
-	ended bool
+	mu sync.Mutex
+	// ended: the lease is over. leaving: it is about to be given back, and nothing
+	// is begun any more.
+	ended, leaving bool
+	// cancel ends ctx.
+	cancel func()
 	// flows that the bus has told of; their runs may begin once synced.
 	flows  map[program.Key]bool
 	synced bool
@@ -37,11 +48,36 @@ type partition struct {
 func (p *partition) begin() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.ended {
+	if p.ended || p.leaving {
 		return false
 	}
 	p.runs.Add(1)
 	return true
+}
+
+// leave gives the partition back once nothing of it is under way, or after
+// leaveGrace. It tells whether that was not under way already.
+func (p *partition) leave() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.cancel == nil || p.ended || p.leaving {
+		return false
+	}
+	p.leaving = true
+	cancel := p.cancel
+	late := time.AfterFunc(leaveGrace, cancel)
+	go func() {
+		p.runs.Wait()
+		late.Stop()
+		cancel()
+	}()
+	return true
+}
+
+func (p *partition) isLeaving() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.leaving
 }
 
 // isSynced tells whether everything in the partition is known.
@@ -60,14 +96,16 @@ func (w *Worker) partition(number int) *partition {
 	return w.partitions[number]
 }
 
-// own takes every partition that nobody holds, or that a former process of this
-// replica held, and works on it, until ctx is done. It returns an error only when
-// the client is closed.
+// own takes the partitions that are this replica's part of the fleet's, those
+// that a former process of this replica held, and those that nobody else takes,
+// and works on them, until ctx is done. It returns an error only when the client
+// is closed.
 func (w *Worker) own(ctx context.Context) error {
-	holders := make(chan map[int]string, 1)
+	holders := make(chan bus.Holders, 1)
 	group, working := errgroup.WithContext(ctx)
+	group.Go(func() error { w.bePresent(working); return nil })
 	group.Go(func() error {
-		return w.client.Leases().Watch(working, func(held map[int]string) {
+		return w.client.Leases().Watch(working, func(held bus.Holders) {
 			select { // the newest counts
 			case <-holders:
 			default:
@@ -78,25 +116,57 @@ func (w *Worker) own(ctx context.Context) error {
 	group.Go(func() error {
 		ticker := time.NewTicker(acquireInterval)
 		defer ticker.Stop()
-		var held map[int]string
+		fleet := newFleet(w.o.Replica, w.o.Patience)
 		for {
 			select {
 			case <-working.Done():
 				return nil
-			case held = <-holders:
+			case held := <-holders:
+				fleet.saw(held, time.Now())
 			case <-ticker.C:
 			}
-			if held == nil {
-				continue
+			take, leave := fleet.plan(w.owned(), time.Now())
+			for _, number := range take {
+				group.Go(func() error { w.take(working, number); return nil })
 			}
-			for number := range bus.Partitions {
-				if holder := held[number]; w.partition(number) == nil && (holder == "" || holder == w.o.Replica) {
-					group.Go(func() error { w.take(working, number); return nil })
-				}
+			if p := w.partition(leave); p != nil && p.leave() {
+				w.log.Info("A partition is given to another replica", "partition", leave)
 			}
 		}
 	})
 	return group.Wait()
+}
+
+// bePresent lets other replicas know of this one until ctx is done.
+func (w *Worker) bePresent(ctx context.Context) {
+	leases := w.client.Leases()
+	for ctx.Err() == nil {
+		lease, err := leases.AcquirePresence(ctx, w.o.Replica)
+		if err == nil {
+			err = leases.Hold(ctx, lease, func(ctx context.Context) error {
+				<-ctx.Done()
+				return nil
+			})
+		}
+		if err != nil && ctx.Err() == nil {
+			w.log.Debug("Other replicas cannot be told of this one, it is tried again", "error", err)
+			select {
+			case <-ctx.Done():
+			case <-time.After(presenceRetry):
+			}
+		}
+	}
+}
+
+// owned returns the partitions that this replica has or is about to take.
+func (w *Worker) owned() map[int]bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	out := make(map[int]bool, len(w.partitions))
+	for number, p := range w.partitions {
+		out[number] = !p.isLeaving()
+	}
+	return out
 }
 
 // take works on a partition while this replica holds its lease.
@@ -131,9 +201,11 @@ func (w *Worker) take(ctx context.Context, number int) {
 
 // workOn follows a partition until ctx is done and nothing of it is under way.
 func (w *Worker) workOn(ctx context.Context, p *partition, number int) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	group, failed := errgroup.WithContext(ctx)
 	p.mu.Lock()
-	p.ctx = failed
+	p.ctx, p.cancel = failed, cancel
 	p.mu.Unlock()
 	group.Go(func() error {
 		return w.queue.Follow(failed, number, func(h bus.Head) { w.told(p, h) })

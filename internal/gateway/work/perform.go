@@ -74,7 +74,7 @@ func (w *Worker) perform(ctx context.Context, t *ticket) {
 func (w *Worker) later(ctx context.Context, t *ticket) {
 	now := w.clock.Now()
 	if ctx.Err() != nil {
-		w.board.done(t, now)
+		w.board.abandon(t)
 		return
 	}
 	w.board.again(t, t.seq, now.Add(storeRetry), now)
@@ -131,8 +131,8 @@ func (a *attempt) countStart(ctx context.Context) (ready bool, err error) {
 	if a.entry.Starts >= maxStarts {
 		failure := &runner.Error{Class: program.ClassExpression, Message: fmt.Sprintf("the gateway stopped %d times while the run was under way", maxStarts)}
 		result := a.lost(failure)
-		if !a.bury(ctx, result) {
-			return false, bus.ErrFull
+		if err := a.bury(ctx, result); err != nil {
+			return false, err
 		}
 		a.w.o.Observer.Ended(a.entry.Flow, result, false, bus.StateDeadLettered)
 		return false, nil
@@ -210,8 +210,11 @@ func (a *attempt) settle(ctx context.Context, result *runner.Result) {
 	case result.Err != nil:
 		a.giveUp(ctx, result)
 	default:
+		if a.record(ctx, result, bus.StateSucceeded) != nil {
+			w.board.abandon(a.t)
+			return
+		}
 		w.o.Observer.Ended(a.entry.Flow, result, a.began, bus.StateSucceeded)
-		a.record(ctx, result, bus.StateSucceeded)
 		w.board.done(a.t, w.clock.Now())
 	}
 }
@@ -219,11 +222,14 @@ func (a *attempt) settle(ctx context.Context, result *runner.Result) {
 // canceled ends a run that somebody does not want to go on. Its context may have
 // ended for that, but not its lease.
 func (a *attempt) canceled(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cancelTimeout)
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), cancelTimeout)
 	defer cancel()
 	result := a.lost(&runner.Error{Class: program.ClassRaised, Message: "the run was canceled"})
+	if a.record(last, result, bus.StateFailed) != nil {
+		a.w.later(ctx, a.t)
+		return
+	}
 	a.w.o.Observer.Ended(a.entry.Flow, result, a.began, bus.StateFailed)
-	a.record(ctx, result, bus.StateFailed)
 	a.w.board.done(a.t, a.w.clock.Now())
 }
 
@@ -249,11 +255,11 @@ func (a *attempt) retry(ctx context.Context, result *runner.Result) {
 	a.entry.Attempt++
 	a.entry.Starts, a.entry.Due = 0, now.Add(wait)
 	var seq uint64
-	if !a.until(ctx, "the next attempt", func(ctx context.Context) (err error) {
+	if a.until(ctx, "the next attempt", func(ctx context.Context) (err error) {
 		seq, err = a.w.queue.Put(ctx, a.entry, a.steps)
 		return err
-	}) {
-		a.w.board.done(a.t, now)
+	}) != nil {
+		a.w.board.abandon(a.t)
 		return
 	}
 	a.w.board.again(a.t, seq, a.entry.Due, a.w.clock.Now())
@@ -263,21 +269,24 @@ func (a *attempt) retry(ctx context.Context, result *runner.Result) {
 // dead letter the run is not given up: it has one more attempt after a while.
 func (a *attempt) giveUp(ctx context.Context, result *runner.Result) {
 	w := a.w
-	if a.bury(ctx, result) {
+	switch err := a.bury(ctx, result); {
+	case err == nil:
 		w.o.Observer.Ended(a.entry.Flow, result, a.began, bus.StateDeadLettered)
 		w.board.done(a.t, w.clock.Now())
-		return
+	case errors.Is(err, bus.ErrFull):
+		w.o.Observer.Ended(a.entry.Flow, result, a.began, "")
+		now := w.clock.Now()
+		w.board.again(a.t, a.t.seq, now.Add(buryRetry), now)
+	default:
+		w.board.abandon(a.t)
 	}
-	w.o.Observer.Ended(a.entry.Flow, result, a.began, "")
-	now := w.clock.Now()
-	w.board.again(a.t, a.t.seq, now.Add(buryRetry), now)
 }
 
 // bury stores a run that is given up: its request, to be replayed, and the
-// record of its end. It tells whether there was room for that.
-func (a *attempt) bury(ctx context.Context, result *runner.Result) bool {
+// record of its end. ErrFull of package bus if there is no room for that.
+func (a *attempt) bury(ctx context.Context, result *runner.Result) error {
 	full := false
-	stored := a.until(ctx, "the dead letter", func(ctx context.Context) error {
+	err := a.until(ctx, "the dead letter", func(ctx context.Context) error {
 		err := a.w.client.Dead().Put(ctx, a.entry, result.Err.Report())
 		full = errors.Is(err, bus.ErrFull)
 		if full {
@@ -287,32 +296,34 @@ func (a *attempt) bury(ctx context.Context, result *runner.Result) bool {
 	})
 	if full {
 		a.w.log.Error("There is no room for a dead letter: replay or delete some", "flow", a.entry.Flow.String(), "run", a.entry.ID)
-		return false
+		return bus.ErrFull
 	}
-	if stored {
-		a.record(ctx, result, bus.StateDeadLettered)
+	if err != nil {
+		return err
 	}
-	return true
+	return a.record(ctx, result, bus.StateDeadLettered)
 }
 
 // record stores the end of the run, and tells those who wait for it.
-func (a *attempt) record(ctx context.Context, result *runner.Result, state string) {
+func (a *attempt) record(ctx context.Context, result *runner.Result, state string) error {
 	record := a.outcome(result, state)
-	if !a.until(ctx, "the record", func(ctx context.Context) error { return a.w.client.Runs().Put(ctx, record) }) {
-		return
+	err := a.until(ctx, "the record", func(ctx context.Context) error { return a.w.client.Runs().Put(ctx, record) })
+	if err != nil {
+		return err
 	}
 	if err := a.w.client.Notify(a.entry.ID); err != nil {
 		a.w.log.Debug("The end of a run could not be announced", "run", a.entry.ID, "error", err)
 	}
+	return nil
 }
 
-// until tries to store something until it is, or the lease ends: then the run
-// is not settled, and goes on under the next owner.
-func (a *attempt) until(ctx context.Context, what string, store func(context.Context) error) bool {
+// until tries to store something until it is, or ctx ends: then the run is not
+// settled, and goes on under the next owner.
+func (a *attempt) until(ctx context.Context, what string, store func(context.Context) error) error {
 	for said := false; ; {
 		err := store(ctx)
 		if err == nil {
-			return true
+			return nil
 		}
 		if !said {
 			said = true
@@ -323,7 +334,7 @@ func (a *attempt) until(ctx context.Context, what string, store func(context.Con
 		select {
 		case <-ctx.Done():
 			timer.Stop()
-			return false
+			return fmt.Errorf("store %s: %w: %w", what, ctx.Err(), err)
 		case <-timer.C():
 		}
 	}

@@ -33,6 +33,17 @@ func (b *board) done(t *ticket, now time.Time) {
 	b.unblock(t, now)
 }
 
+// abandon gives the slot of a run back that is not settled, and goes on under
+// another owner: it stays where it is stored, and nothing that waits for it is
+// begun here.
+func (b *board) abandon(t *ticket) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.leave(t)
+	t.state = stateLeft
+	b.settle(t.flow)
+}
+
 // again gives the slot of a run back that is to be run once more: it is stored
 // at seq now, and due at a time.
 func (b *board) again(t *ticket, seq uint64, due, now time.Time) {

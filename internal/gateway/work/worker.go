@@ -26,6 +26,10 @@ const DefaultSlots = 256
 type Options struct {
 	// Replica is the name of this replica. Required.
 	Replica string
+	// Patience is how long another replica must have been there before it is given
+	// a partition, and a partition nobody's before it is taken out of turn. Default
+	// DefaultPatience.
+	Patience time.Duration
 	// Slots is how many runs are under way at one time. Default DefaultSlots.
 	Slots int
 	// Observer is told what becomes of runs. Required.
@@ -85,6 +89,9 @@ type served struct {
 func New(client *bus.Client, o Options) *Worker {
 	if o.Slots == 0 {
 		o.Slots = DefaultSlots
+	}
+	if o.Patience == 0 {
+		o.Patience = DefaultPatience
 	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()
@@ -243,7 +250,7 @@ func (w *Worker) pause(ctx, failed context.Context, due <-chan time.Time) bool {
 func (w *Worker) begin(t *ticket) {
 	p := w.partition(bus.Partition(t.flow.key))
 	if p == nil || !p.begin() {
-		w.board.done(t, w.clock.Now())
+		w.board.abandon(t)
 		return
 	}
 	ctx, cancel := context.WithCancel(p.ctx)

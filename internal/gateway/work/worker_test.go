@@ -4,6 +4,7 @@
 package work
 
 import (
+	"context"
 	"net/http"
 	"sync/atomic"
 	"testing"
@@ -247,4 +248,42 @@ func TestAPoisonousRunIsGivenUp(t *testing.T) {
 	r.serve(t, p)
 	g.Expect(r.end(t, p.Key, id).State).To(Equal(bus.StateDeadLettered))
 	g.Expect(u.keys()).To(BeEmpty())
+}
+
+// A run that was begun and could not be settled, because the lease has ended, is
+// still where it was stored when its next owner comes for it.
+func TestAbandonedRunIsNotRemoved(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	u := startUpstream(t)
+	client := connect(t, startBus(t), bus.RoleGateway, "gateway-0")
+	w := New(client, Options{Replica: "gateway-0", Observer: &counts{}, Logger: testLogger(t)})
+	p := asyncProgram(u, "orders", "first")
+	w.Serve(p.Key, p, link(t, p))
+	data, err := EncodeRequest(request("Gromit"))
+	g.Expect(err).NotTo(HaveOccurred())
+	run := bus.Run{Flow: p.Key, ID: NewID(IDPrefix(p.Key))}
+	seq, err := w.queue.Put(t.Context(), bus.Entry{Run: run, Attempt: 1, Data: data}, nil)
+	g.Expect(err).NotTo(HaveOccurred())
+	lost, lose := context.WithCancel(t.Context())
+	lose()
+	for _, give := range []func(*ticket){
+		func(t *ticket) { w.perform(lost, t) },
+		func(ticket *ticket) { // the lease ends with the call
+			calling, lose := context.WithCancel(t.Context())
+			u.answer = func(http.ResponseWriter, *http.Request, string) { lose() }
+			w.perform(calling, ticket)
+		},
+		w.begin, // the partition is not this replica's
+	} {
+		w.board.add(p.Key, pending{id: run.ID, seq: seq, order: 1}, time.Now())
+		ticket := w.board.next(time.Now())
+		g.Expect(ticket).NotTo(BeNil())
+		give(ticket)
+		g.Expect(w.board.floor(p.Key)).To(Equal(seq))
+		g.Expect(w.board.next(time.Now())).To(BeNil(), "it is the next owner's")
+		g.Expect(w.board.underWay()).To(BeZero())
+		w.board.drop(p.Key)
+		w.limit(p.Key)
+	}
 }
