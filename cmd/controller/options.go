@@ -34,7 +34,9 @@ func parse(args []string, out io.Writer) (options, error) {
 	fs.SetOutput(out)
 	fs.SortFlags = false
 	fs.StringVar(&o.PublicURL, "public-url", "", "where callers reach the gateways, such as https://hooks.example.com (required)")
-	fs.StringVar(&o.BusURL, "bus-url", "tls://headgate-gateway-bus:4222", "the bus")
+	fs.StringVar(&o.BusURL, "bus-url", "tls://headgate-gateway-bus:4222", "the bus: tls://host:port, or nats://host:port for a server that speaks before the TLS handshake; several are separated by commas")
+	fs.StringVar(&o.BusCAFile, "bus-ca", "", "PEM file with the CA of the bus, in place of the one in its Secret")
+	fs.BoolVar(&o.BusExternal, "bus-external", false, "the bus is a NATS server of yours: look whether it is as safe as it could be")
 	fs.StringVar(&o.BusSecret, "bus-secret", "headgate-bus", "Secret with the keys of the bus; made when it is missing")
 	fs.StringSliceVar(&o.BusHosts, "bus-dns-names", []string{"headgate-gateway-bus"},
 		"DNS names and addresses of the bus, for its certificate")

@@ -59,6 +59,10 @@ type BucketOptions struct {
 	StoreSize int64
 	// HeartbeatTTL is how long a heartbeat lives. Default HeartbeatTTL.
 	HeartbeatTTL time.Duration
+	// OnServer is called once for each connection, when everything is there, with
+	// what CheckServer found. Default: the server is this project's own, and
+	// nobody looks.
+	OnServer func(findings []string)
 	// CheckInterval is how often MaintainBuckets looks whether all buckets
 	// are still there while the connection stands. Default 5 s.
 	CheckInterval time.Duration

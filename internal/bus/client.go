@@ -11,6 +11,8 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net/url"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -36,8 +38,15 @@ const (
 
 // ClientOptions configure Connect.
 type ClientOptions struct {
-	// URL of a listener, tls://host:port. Exactly one of URL and Server.
+	// URL of a listener: tls://host:port for TLS from the first byte, as the
+	// embedded server speaks it, or nats://host:port where TLS begins after the
+	// server has introduced itself, as NATS does by itself. Several of a cluster
+	// are separated by commas. Without TLS nothing is said. Exactly one of URL
+	// and Server.
 	URL string
+	// CAFile has the PEM certificates to trust, in place of the CA in Material;
+	// it is read for each connection. Empty: Material's.
+	CAFile string
 	// ServerName is the name that the certificate of the listener must have,
 	// where that is not the host of URL: behind a forwarded port.
 	ServerName string
@@ -74,6 +83,8 @@ type Client struct {
 	writes writeHealth
 	// inProcess is true for a server of this process.
 	inProcess bool
+	// refusal is why the server of this connection is not used.
+	refusal atomic.Pointer[error]
 	// tail is where the next program is going to be.
 	tail programsTail
 	// queue, runs and behind write for all callers together; behind has the
@@ -160,17 +171,52 @@ func (c *Client) natsOptions(o ClientOptions) ([]nats.Option, error) {
 	if o.Server != nil {
 		return append(options, nats.InProcessServer(o.Server)), nil
 	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(o.Material.CACert) {
+	// Only the addresses that were configured: others in a cluster may not be
+	// reachable from here.
+	options = append(options, nats.IgnoreDiscoveredServers())
+	first, err := handshakeFirst(o.URL)
+	if err != nil {
+		return nil, err
+	}
+	if first {
+		options = append(options, nats.TLSHandshakeFirst())
+	}
+	secure := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: o.ServerName}
+	if o.CAFile != "" {
+		return append(options, nats.Secure(secure), nats.RootCAs(o.CAFile)), nil
+	}
+	secure.RootCAs = x509.NewCertPool()
+	if !secure.RootCAs.AppendCertsFromPEM(o.Material.CACert) {
 		return nil, fmt.Errorf("%s is not a PEM certificate", KeyCACert)
 	}
-	return append(options,
-		nats.Secure(&tls.Config{MinVersion: tls.VersionTLS12, RootCAs: pool, ServerName: o.ServerName}),
-		nats.TLSHandshakeFirst(),
-		// Only the address that was configured: others in a cluster may not
-		// be reachable from here.
-		nats.IgnoreDiscoveredServers(),
-	), nil
+	return append(options, nats.Secure(secure)), nil
+}
+
+// handshakeFirst tells how the servers of a URL speak TLS.
+func handshakeFirst(urls string) (bool, error) {
+	first := strings.HasPrefix(urls, "tls://")
+	if err := CheckURL(urls); err != nil {
+		return false, err
+	}
+	return first, nil
+}
+
+// CheckURL tells what is wrong with the URL, or URLs, of a bus.
+func CheckURL(urls string) error {
+	scheme := ""
+	for text := range strings.SplitSeq(urls, ",") {
+		u, err := url.Parse(strings.TrimSpace(text))
+		switch {
+		case err != nil || (u.Scheme != "tls" && u.Scheme != "nats") || u.Hostname() == "" || u.Port() == "":
+			return errors.New("the URL of the bus must be tls://host:port or nats://host:port")
+		case u.User != nil || strings.Trim(u.Path, "/") != "" || u.RawQuery != "":
+			return errors.New("the URL of the bus has more than a host and a port")
+		case scheme != "" && u.Scheme != scheme:
+			return errors.New("the URLs of the bus must all begin with tls:// or all with nats://")
+		}
+		scheme = u.Scheme
+	}
+	return nil
 }
 
 // nkeyOption authenticates with the seed of the role.
@@ -192,13 +238,19 @@ func nkeyOption(role Role, m Material) (nats.Option, error) {
 	return nats.Nkey(public, kp.Sign), nil
 }
 
-func (c *Client) onConnect(*nats.Conn) {
+func (c *Client) onConnect(nc *nats.Conn) {
+	if err := c.judge(nc); err != nil {
+		c.link.set(false, err)
+		c.log.Error("Connected to a bus that cannot be used", "server", nc.ConnectedServerName(), "error", err)
+		return
+	}
 	c.writes.reset()
 	c.link.set(true, nil)
 	c.log.Info("Connected to the bus")
 }
 
 func (c *Client) onDisconnect(_ *nats.Conn, err error) {
+	c.refusal.Store(nil)
 	c.link.set(false, err)
 	if err != nil {
 		c.log.Warn("Connection to the bus was lost", "error", err)
@@ -208,6 +260,7 @@ func (c *Client) onDisconnect(_ *nats.Conn, err error) {
 // onAttemptFailed logs the first failure only: attempts come several times a
 // second and fail for the same reason.
 func (c *Client) onAttemptFailed(_ *nats.Conn, err error) {
+	err = explain(err)
 	if c.link.failed(err) {
 		c.log.Warn("Cannot connect to the bus, trying again", "error", err)
 	}
@@ -232,8 +285,9 @@ func (c *Client) Close() {
 	<-c.closed
 }
 
-// Connected tells whether the connection stands at this moment.
-func (c *Client) Connected() bool { return c.nc.IsConnected() }
+// Connected tells whether the connection stands at this moment, to a server that
+// can be used.
+func (c *Client) Connected() bool { return c.usable() == nil }
 
 // WaitConnected returns nil once the connection stands. The error of ctx comes
 // with the reason why the last attempt failed.
@@ -259,7 +313,7 @@ func (c *Client) usable() error {
 	case !c.nc.IsConnected():
 		return ErrNotConnected
 	default:
-		return nil
+		return c.Fit()
 	}
 }
 

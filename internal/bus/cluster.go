@@ -4,7 +4,6 @@
 package bus
 
 import (
-	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -14,7 +13,6 @@ import (
 	"regexp"
 	"strconv"
 
-	"github.com/blang/semver/v4"
 	"github.com/nats-io/nats-server/v2/server"
 )
 
@@ -125,44 +123,4 @@ func orDefault(s, value string) string {
 		return value
 	}
 	return s
-}
-
-// Versions of a NATS server: the first that works, because earlier ones lose
-// what they acknowledged or lack what is needed, and the first that writes
-// batches with few syncs.
-var (
-	minServer     = semver.MustParse("2.12.1")
-	batchesServer = semver.MustParse("2.15.0")
-)
-
-// CheckServer looks whether a server that this project does not run is fit for
-// durable runs: it returns an error when it is not, and what an operator should
-// know. The streams must exist.
-func (c *Client) CheckServer(ctx context.Context) (warnings []string, err error) {
-	if err := c.usable(); err != nil {
-		return nil, fmt.Errorf("check the server: %w", err)
-	}
-	version, err := semver.ParseTolerant(c.nc.ConnectedServerVersion())
-	if err != nil {
-		return nil, fmt.Errorf("check the server: version %q: %w", c.nc.ConnectedServerVersion(), err)
-	}
-	info, err := c.streamInfo(ctx, streamIntake)
-	if err != nil {
-		return nil, fmt.Errorf("check the server: %w", err)
-	}
-	return judgeServer(version, info.Config.Replicas)
-}
-
-func judgeServer(version semver.Version, replicas int) (warnings []string, err error) {
-	if version.LT(minServer) {
-		return nil, fmt.Errorf("server has version %s; durable runs need %s", version, minServer)
-	}
-	if version.LT(batchesServer) {
-		warnings = append(warnings, fmt.Sprintf("the server has version %s; from %s on it writes many messages with fewer syncs", version, batchesServer))
-	}
-	if replicas < 3 {
-		warnings = append(warnings, fmt.Sprintf("streams have %d replicas: runs are as durable as one disk; a cluster of three keeps them on two at least", replicas))
-	}
-	// No user of this project may read the server's settings.
-	return append(warnings, "sync_interval of the server cannot be read from here: with anything but \"always\" a power cut of all its members loses what was acknowledged last"), nil
 }

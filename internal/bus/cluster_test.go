@@ -13,7 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/blang/semver/v4"
 	. "github.com/onsi/gomega"
 )
 
@@ -161,24 +160,6 @@ func TestClusterOptionsAreChecked(t *testing.T) {
 			NewWithT(t).Expect(err).To(MatchError(ContainSubstring("cluster: ")))
 		})
 	}
-}
-
-func TestServersAreJudged(t *testing.T) {
-	t.Parallel()
-	g := NewWithT(t)
-	_, err := judgeServer(semver.MustParse("2.11.9"), 3)
-	g.Expect(err).To(MatchError(ContainSubstring("2.12.1")))
-	warnings, err := judgeServer(semver.MustParse("2.12.1"), 1)
-	g.Expect(err).NotTo(HaveOccurred())
-	g.Expect(warnings).To(HaveLen(3))
-	warnings, err = judgeServer(semver.MustParse("2.15.2"), 3)
-	g.Expect(err).NotTo(HaveOccurred())
-	g.Expect(warnings).To(ConsistOf(ContainSubstring("sync_interval")))
-
-	_, _, gateway := startBus(t)
-	warnings, err = gateway.CheckServer(t.Context())
-	g.Expect(err).NotTo(HaveOccurred())
-	g.Expect(warnings).To(ContainElement(ContainSubstring("one disk")))
 }
 
 // Streams that exist follow the number of replicas, with what is in them.

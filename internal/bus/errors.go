@@ -34,6 +34,9 @@ var (
 	// ErrUnseal is returned for a stored value that was not sealed with this
 	// installation's key for its place: damaged, forged or moved.
 	ErrUnseal = errors.New("stored value cannot be unsealed")
+	// ErrUnfit is returned while the client is connected to a server that cannot
+	// be used, see Client.Fit.
+	ErrUnfit = errors.New("the NATS server cannot be used")
 	// ErrNotSigned is returned for a stored program that the controller did not
 	// put where it is.
 	ErrNotSigned = errors.New("program was not signed by the controller")

@@ -66,6 +66,24 @@ type maintainer struct {
 	// tooFew and failures count attempts in a row.
 	tooFew, failures int
 	runs             runsMaintainer
+	// checked is the connection whose server was looked at.
+	checked uint64
+}
+
+// check tells what is to be known of the server, once for each connection.
+func (m *maintainer) check(ctx context.Context, epoch uint64) {
+	if m.o.OnServer == nil || !m.runs.made || m.checked == epoch {
+		return
+	}
+	findings, err := m.c.CheckServer(ctx)
+	if err != nil {
+		if !done(ctx) {
+			m.c.log.Warn("Cannot look at the server of the bus", "error", err)
+		}
+		return
+	}
+	m.checked = epoch
+	m.o.OnServer(findings)
 }
 
 func (m *maintainer) makeDo() bool { return m.tooFew >= makeDoAfter }
@@ -105,6 +123,7 @@ func (m *maintainer) while(ctx context.Context, epoch uint64) error {
 		if err := m.runs.look(session, m.c, m.o, m.makeDo()); errors.Is(err, errTooFew) {
 			m.failed(err)
 		}
+		m.check(session, epoch)
 		select {
 		case <-session.Done():
 			return ctx.Err()

@@ -14,9 +14,11 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/yaml"
 
@@ -31,7 +33,7 @@ const (
 
 // busFlags are the flags of every command that asks the bus.
 type busFlags struct {
-	url, dir, secret, serverName string
+	url, ca, dir, secret, serverName string
 	// timeout bounds one question, the connection included.
 	timeout time.Duration
 }
@@ -39,25 +41,35 @@ type busFlags struct {
 func (f *busFlags) register(c *cobra.Command) {
 	flags := c.PersistentFlags()
 	flags.StringVar(&f.url, "bus-url", defaultBusURL, "where the bus listens; the default is a forwarded port")
-	flags.StringVar(&f.dir, "bus-dir", "", "the folder with the keys of the bus Secret, as a gateway mounts it")
-	flags.StringVar(&f.secret, "bus-secret", "", `the file with the bus Secret as YAML or JSON, or "-" for the standard input`)
+	flags.StringVar(&f.ca, "bus-ca", "", "the PEM file with the CA of the bus, in place of the one in the bus Secret")
+	f.registerKeys(flags)
 	flags.StringVar(&f.serverName, "bus-server-name", "",
 		"the name that the certificate of the bus must have (default the host of the URL, or for a loopback address the name in the Secret)")
 	flags.DurationVar(&f.timeout, "timeout", defaultBusTimeout, "how long to wait for the bus")
 }
 
+// registerKeys adds the flags that say where the keys of the bus are.
+func (f *busFlags) registerKeys(flags *pflag.FlagSet) {
+	flags.StringVar(&f.dir, "bus-dir", "", "the folder with the keys of the bus Secret, as a gateway mounts it")
+	flags.StringVar(&f.secret, "bus-secret", "", `the file with the bus Secret as YAML or JSON, or "-" for the standard input`)
+}
+
 // connect returns a connection that stands.
 func (f *busFlags) connect(ctx context.Context, s Streams) (*bus.Client, error) {
-	target, err := url.Parse(f.url)
-	if err != nil || target.Scheme != "tls" || target.Host == "" {
-		return nil, errors.New("bus-url: want tls://host:port")
+	if err := bus.CheckURL(f.url); err != nil {
+		return nil, fmt.Errorf("bus-url: %w", err)
+	}
+	first, _, _ := strings.Cut(f.url, ",")
+	target, err := url.Parse(first)
+	if err != nil {
+		return nil, fmt.Errorf("bus-url: %w", err)
 	}
 	material, err := f.material(s)
 	if err != nil {
 		return nil, err
 	}
 	client, err := bus.Connect(ctx, bus.ClientOptions{
-		URL: f.url, ServerName: f.nameOf(target, material.TLSCert), Role: bus.RoleGateway, Material: material, Name: "headgate-cli",
+		URL: f.url, CAFile: f.ca, ServerName: f.nameOf(target, material.TLSCert), Role: bus.RoleGateway, Material: material, Name: "headgate-cli",
 		Logger: slog.New(slog.NewTextHandler(s.Err, &slog.HandlerOptions{Level: slog.LevelError})),
 	})
 	if err != nil {

@@ -86,7 +86,7 @@ func newRoot(program string, s Streams) *cobra.Command {
 	root.SetIn(s.In)
 	root.SetOut(s.Out)
 	root.SetErr(s.Err)
-	root.AddCommand(newLint(s), newServe(s), newSend(s), newRuns(s), newVersion(s))
+	root.AddCommand(newLint(s), newServe(s), newSend(s), newRuns(s), newBus(s), newVersion(s))
 	return root
 }
 

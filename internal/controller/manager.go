@@ -59,8 +59,14 @@ type Options struct {
 	// PublicURL is where gateways are reached from outside: scheme, host and
 	// perhaps a path. Required.
 	PublicURL string
-	// BusURL of the bus, tls://host:port. Required.
+	// BusURL of the bus, see bus.ClientOptions. Required.
 	BusURL string
+	// BusCAFile has the certificates that the server of the bus is verified with,
+	// in place of the CA in BusSecret.
+	BusCAFile string
+	// BusExternal: the bus is a NATS server of the operator's, and not inside of
+	// the gateways.
+	BusExternal bool
 	// BusSecret is the name of the Secret with the keys of the bus. Required.
 	BusSecret string
 	// BusHosts are the DNS names and addresses by which the bus is reached, for
@@ -118,6 +124,8 @@ func (o *Options) complete() error {
 		return errors.New("the controller's own namespace is not known")
 	case o.BusURL == "" || o.BusSecret == "" || len(o.BusHosts) == 0:
 		return errors.New("the bus needs a URL, the name of its Secret, and at least one host name")
+	case bus.CheckURL(o.BusURL) != nil:
+		return bus.CheckURL(o.BusURL)
 	case o.StoreSize != 0 && bus.CheckStoreSize(o.StoreSize) != nil:
 		return bus.CheckStoreSize(o.StoreSize)
 	case o.BusReplicas != 0 && !bus.ValidReplicas(o.BusReplicas):
@@ -202,7 +210,7 @@ func setup(ctx context.Context, mgr ctrl.Manager, o Options) error {
 	if err := registerMetrics(o.Registerer, gateways); err != nil {
 		return err
 	}
-	return addChecks(mgr)
+	return addChecks(mgr, gateways)
 }
 
 func newFleet(mgr ctrl.Manager, o Options) (*fleet.Fleet, error) {
@@ -220,6 +228,7 @@ func newFleet(mgr ctrl.Manager, o Options) (*fleet.Fleet, error) {
 		Connect: func(ctx context.Context, m bus.Material) (*bus.Client, error) {
 			return bus.Connect(ctx, bus.ClientOptions{
 				URL:      o.BusURL,
+				CAFile:   o.BusCAFile,
 				Role:     bus.RoleController,
 				Material: m,
 				Name:     o.Identity,
@@ -228,6 +237,7 @@ func newFleet(mgr ctrl.Manager, o Options) (*fleet.Fleet, error) {
 		},
 		StoreSize:      o.StoreSize,
 		StreamReplicas: o.BusReplicas,
+		External:       o.BusExternal,
 		Log:            log,
 	})
 }
@@ -275,7 +285,11 @@ func registerMetrics(r prometheus.Registerer, gateways *fleet.Fleet) error {
 		Name: "headgate_controller_gateways",
 		Help: "Gateway replicas that are alive, as the leader sees them.",
 	}, func() float64 { return float64(gateways.Replicas()) })
-	for _, c := range []prometheus.Collector{connected, live} {
+	findings := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "headgate_controller_bus_findings",
+		Help: "Ways to make the external NATS server safer; the log of the controller says which.",
+	}, func() float64 { return float64(gateways.Findings()) })
+	for _, c := range []prometheus.Collector{connected, live, findings} {
 		if err := r.Register(c); err != nil {
 			return fmt.Errorf("register metrics: %w", err)
 		}
@@ -284,9 +298,9 @@ func registerMetrics(r prometheus.Registerer, gateways *fleet.Fleet) error {
 }
 
 // addChecks makes the process alive while it serves, and ready once its cache
-// has what it needs. The bus is no part of either: without it there is nothing
-// that a restart would help.
-func addChecks(mgr ctrl.Manager) error {
+// has what it needs. That the bus is away is no part of either: there is nothing
+// that a restart would help. One that can never be used is for a person to see.
+func addChecks(mgr ctrl.Manager, gateways *fleet.Fleet) error {
 	if err := mgr.AddHealthzCheck("ping", healthz.Ping); err != nil {
 		return fmt.Errorf("add the liveness check: %w", err)
 	}
@@ -295,6 +309,9 @@ func addChecks(mgr ctrl.Manager) error {
 		return fmt.Errorf("add to the manager: %w", err)
 	}
 	if err := mgr.AddReadyzCheck("cache", synced.check); err != nil {
+		return fmt.Errorf("add the readiness check: %w", err)
+	}
+	if err := mgr.AddReadyzCheck("bus", func(*http.Request) error { return gateways.Fit() }); err != nil {
 		return fmt.Errorf("add the readiness check: %w", err)
 	}
 	return nil

@@ -84,6 +84,8 @@ func (g *Gateway) waitingFor(ctx context.Context, client *bus.Client) string {
 		return "reading the programs"
 	case errors.Is(err, bus.ErrNoBucket):
 		return "waiting for the controller to create the buckets of the bus"
+	case errors.Is(err, bus.ErrUnfit):
+		return err.Error()
 	default:
 		return "waiting for the bus to answer"
 	}

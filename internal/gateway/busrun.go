@@ -26,7 +26,7 @@ func (g *Gateway) runBus(ctx context.Context) error {
 		return nil //nolint:nilerr // ctx has ended while there was nothing to run yet
 	}
 	if g.opts.BusURL != "" {
-		return g.useBus(ctx, bus.ClientOptions{URL: g.opts.BusURL, Material: material})
+		return g.useBus(ctx, bus.ClientOptions{URL: g.opts.BusURL, CAFile: g.opts.BusCAFile, Material: material})
 	}
 	server, err := bus.NewServer(bus.ServerOptions{
 		Name:     g.opts.Replica,

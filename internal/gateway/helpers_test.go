@@ -177,8 +177,14 @@ type controller struct {
 func connectController(t testing.TB, g *replica) *controller {
 	t.Helper()
 	eventually(t, func() bool { return g.BusAddr() != "" })
+	return connectControllerTo(t, "tls://"+g.BusAddr())
+}
+
+// connectControllerTo is connectController for any bus.
+func connectControllerTo(t testing.TB, url string) *controller {
+	t.Helper()
 	client, err := bus.Connect(t.Context(), bus.ClientOptions{
-		URL: "tls://" + g.BusAddr(), Role: bus.RoleController, Material: installation(), Name: "controller",
+		URL: url, Role: bus.RoleController, Material: installation(), Name: "controller",
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -56,8 +56,11 @@ type Options struct {
 
 	// BusDir is the folder in which the bus Secret is mounted. Required.
 	BusDir string
-	// BusURL of a bus elsewhere, tls://host:port. Empty: the bus is embedded.
+	// BusURL of a bus elsewhere, see bus.ClientOptions. Empty: the bus is embedded.
 	BusURL string
+	// BusCAFile has the certificates that the server at BusURL is verified with,
+	// in place of the CA in BusDir.
+	BusCAFile string
 	// BusListenAddress is the host:port of the embedded bus. Default
 	// DefaultBusListenAddress.
 	BusListenAddress string
@@ -157,8 +160,10 @@ func (o *Options) validate() error {
 		return errors.New("bus-dir is required")
 	case o.BusURL == "" && o.StoreDir == "":
 		return errors.New("store-dir is required unless bus-url is set")
-	case o.BusURL != "" && !strings.HasPrefix(o.BusURL, "tls://"):
-		return errors.New("bus-url must begin with tls://")
+	case o.BusURL != "" && bus.CheckURL(o.BusURL) != nil:
+		return fmt.Errorf("bus-url: %w", bus.CheckURL(o.BusURL))
+	case o.BusURL == "" && o.BusCAFile != "":
+		return errors.New("bus-ca is for a bus elsewhere: set bus-url")
 	case o.Replica == "":
 		return errors.New("replica is required")
 	case (o.TLSCertFile == "") != (o.TLSKeyFile == ""):

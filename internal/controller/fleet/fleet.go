@@ -75,6 +75,8 @@ type Options struct {
 	// StreamReplicas is how many servers of the bus keep each stream and bucket.
 	// Default 1.
 	StreamReplicas int
+	// External: the bus is a NATS server of the operator's, which is looked at.
+	External bool
 	// Log reports what an operator has to know.
 	Log logr.Logger
 	// Clock measures graces and intervals. Default: real time.
@@ -90,6 +92,8 @@ type Fleet struct {
 	client *bus.Client
 	// down is when the link was last seen up, or when the Fleet was made.
 	down time.Time
+	// findings is what is to be known of the server of the bus.
+	findings []string
 	// lost is set once every Flow was told that the link is lost.
 	lost bool
 	// unsettled names the Flows that were looked at while the link was not up.
@@ -162,7 +166,11 @@ func (f *Fleet) session(ctx context.Context, m bus.Material) error {
 	f.attach(c)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
-		return c.MaintainBuckets(ctx, bus.BucketOptions{StoreSize: f.StoreSize, Replicas: f.StreamReplicas}, func(incarnation string) {
+		o := bus.BucketOptions{StoreSize: f.StoreSize, Replicas: f.StreamReplicas}
+		if f.External {
+			o.OnServer = f.onServer
+		}
+		return c.MaintainBuckets(ctx, o, func(incarnation string) {
 			f.Log.Info("The bus has the buckets it needs", "incarnation", incarnation)
 		})
 	})
@@ -174,6 +182,38 @@ func (f *Fleet) session(ctx context.Context, m bus.Material) error {
 		g.Go(func() error { return f.requireSigned(ctx) })
 	}
 	return g.Wait()
+}
+
+// onServer takes what was found about the server of a new connection.
+func (f *Fleet) onServer(findings []string) {
+	for _, finding := range findings {
+		f.Log.Info("The NATS server could be safer", "finding", finding)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.findings = findings
+}
+
+// Findings returns how many ways there are to make the NATS server of the
+// operator safer, as metrics show it; the log says which.
+func (f *Fleet) Findings() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.findings)
+}
+
+// Fit returns why the server of the bus is not used, or nil.
+func (f *Fleet) Fit() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.fitLocked()
+}
+
+func (f *Fleet) fitLocked() error {
+	if f.client == nil {
+		return nil
+	}
+	return f.client.Fit()
 }
 
 // requireSigned waits until every program is signed, and then has gateways take

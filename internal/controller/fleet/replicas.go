@@ -23,6 +23,8 @@ type Observation struct {
 	// says, by the replicas' names.
 	Refused int32
 	Refusal string
+	// Unfit is why the server of the bus is not used; empty when it is.
+	Unfit string
 }
 
 // replicas is what the heartbeats say.
@@ -57,6 +59,9 @@ func (f *Fleet) Observe(k program.Key) Observation {
 // observe computes an observation; the lock is held.
 func (f *Fleet) observe(k program.Key) Observation {
 	o := Observation{Link: f.linkLocked(), Total: int32(len(f.replicas.live))}
+	if err := f.fitLocked(); err != nil {
+		o.Unfit = err.Error()
+	}
 	p, ok := f.mirror.programs[k]
 	if !ok {
 		return o

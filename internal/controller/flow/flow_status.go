@@ -126,6 +126,8 @@ func programmed(flow *flowv1alpha1.Flow, f facts) metav1.Condition {
 			return *old
 		}
 		return pending("Waiting for the connection to the gateways")
+	case o.Link == fleet.LinkLost && o.Unfit != "":
+		return pending("The gateways go on with what they have: " + o.Unfit)
 	case o.Link == fleet.LinkLost:
 		return pending("The controller cannot reach the gateways; they go on with what they have")
 	case f.tooLarge:
