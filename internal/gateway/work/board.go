@@ -59,6 +59,11 @@ type pending struct {
 	// uncertain is true for a run that may have been begun, and even have ended,
 	// under another owner.
 	uncertain bool
+	// resumes is true for a run that may have checkpoints.
+	resumes bool
+	// missing is since when it is not found where it was told to be, in
+	// nanoseconds since 1970; 0 while it is.
+	missing int64
 	// canceled is true for a run that is to end without more ado.
 	canceled bool
 	// displaced is true for a run whose turn came while it was moved.

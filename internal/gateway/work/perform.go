@@ -28,11 +28,17 @@ const (
 	// cancelTimeout bounds how long the end of a canceled run is tried to be
 	// stored. If it is not, the run goes on under the next owner.
 	cancelTimeout = 5 * time.Second
+	// missingFor is how long a run must be missing of which nothing else is known:
+	// longer than a member answers that leads a stream no more.
+	missingFor = 30 * time.Second
 )
 
 // errMoved is why a run is read again: a write that was thought to have failed
 // has stored it elsewhere.
 var errMoved = errors.New("it was stored elsewhere meanwhile")
+
+// errMissing is why a run is read again of which nothing is found.
+var errMissing = errors.New("it is not there, and has not ended")
 
 // attempt is one attempt of one run.
 type attempt struct {
@@ -87,14 +93,12 @@ func (a *attempt) read(ctx context.Context) (ready bool, err error) {
 	w, t := a.w, a.t
 	a.entry, err = w.queue.GetSeq(ctx, t.seq)
 	if errors.Is(err, bus.ErrNotFound) {
-		if w.board.elsewhere(t) {
-			return false, errMoved
-		}
-		return false, nil
+		return false, a.gone(ctx)
 	}
 	if err != nil {
 		return false, err
 	}
+	t.missing = 0
 	if t.uncertain || a.entry.Attempt == 1 && isRepeatable(t.id) || w.queue.LateWrites(ctx) {
 		ended, err := a.ended(ctx)
 		if ended || err != nil {
@@ -104,7 +108,7 @@ func (a *attempt) read(ctx context.Context) (ready bool, err error) {
 	if a.flow = w.flow(t.flow.key); a.flow == nil {
 		return false, errors.New("its flow is not served at this moment")
 	}
-	if !t.uncertain && a.entry.Attempt == 1 {
+	if !t.uncertain && !t.resumes && a.entry.Attempt == 1 {
 		return true, nil
 	}
 	if a.steps, err = w.queue.Steps(ctx, a.entry.Run); err != nil {
@@ -113,7 +117,30 @@ func (a *attempt) read(ctx context.Context) (ready bool, err error) {
 	return a.countStart(ctx)
 }
 
-// ended tells whether the run has a record or a dead letter.
+// gone returns nil for a run that is not where it was, because it was settled
+// under another owner: it has a record, or had one that was trimmed since. Without
+// one it may have been stored elsewhere by a write that was thought to have
+// failed, or the member that answered may be behind, which does not last.
+func (a *attempt) gone(ctx context.Context) error {
+	w, t := a.w, a.t
+	if w.board.elsewhere(t) {
+		return errMoved
+	}
+	a.entry.Run = bus.Run{Flow: t.flow.key, ID: t.id}
+	if ended, err := a.ended(ctx); ended || err != nil {
+		return err
+	}
+	now := w.clock.Now().UnixNano()
+	if t.missing == 0 {
+		t.missing = now
+	}
+	if now-t.missing < int64(missingFor) {
+		return errMissing
+	}
+	return nil
+}
+
+// ended tells whether the run has a record.
 func (a *attempt) ended(ctx context.Context) (bool, error) {
 	_, err := a.w.client.Runs().Get(ctx, a.entry.Run)
 	if errors.Is(err, bus.ErrNotFound) {
@@ -143,6 +170,7 @@ func (a *attempt) countStart(ctx context.Context) (ready bool, err error) {
 		return false, err
 	}
 	a.w.board.moved(a.t, seq)
+	a.t.uncertain, a.t.resumes = false, true
 	return true, nil
 }
 
@@ -171,7 +199,7 @@ func (a *attempt) run(ctx context.Context) {
 		}
 		options.Resume = append(options.Resume, state)
 	}
-	a.began = true
+	a.began, a.t.resumes = true, true
 	a.w.o.Observer.Began(a.entry.Flow)
 	a.w.board.onMove(a.t, func() { a.move(ctx) })
 	a.settle(ctx, a.flow.RunDurable(ctx, request, options))
@@ -211,7 +239,7 @@ func (a *attempt) settle(ctx context.Context, result *runner.Result) {
 		a.giveUp(ctx, result)
 	default:
 		if a.record(ctx, result, bus.StateSucceeded) != nil {
-			w.board.abandon(a.t)
+			a.abandon()
 			return
 		}
 		w.o.Observer.Ended(a.entry.Flow, result, a.began, bus.StateSucceeded)
@@ -259,7 +287,7 @@ func (a *attempt) retry(ctx context.Context, result *runner.Result) {
 		seq, err = a.w.queue.Put(ctx, a.entry, a.steps)
 		return err
 	}) != nil {
-		a.w.board.abandon(a.t)
+		a.abandon()
 		return
 	}
 	a.w.board.again(a.t, seq, a.entry.Due, a.w.clock.Now())
@@ -278,8 +306,20 @@ func (a *attempt) giveUp(ctx context.Context, result *runner.Result) {
 		now := w.clock.Now()
 		w.board.again(a.t, a.t.seq, now.Add(buryRetry), now)
 	default:
-		w.board.abandon(a.t)
+		a.abandon()
 	}
+}
+
+// abandon gives the slot of a run back whose end could not be stored: its lease is
+// over, or it is to end otherwise.
+func (a *attempt) abandon() {
+	w := a.w
+	if !w.board.isCanceled(a.t) {
+		w.board.abandon(a.t)
+		return
+	}
+	now := w.clock.Now()
+	w.board.again(a.t, a.t.seq, now, now)
 }
 
 // bury stores a run that is given up: its request, to be replayed, and the

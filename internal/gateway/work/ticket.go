@@ -55,7 +55,7 @@ func (b *board) again(t *ticket, seq uint64, due, now time.Time) {
 		return
 	}
 	t.storedAt(seq)
-	t.due, t.state, t.uncertain = due.UnixNano(), stateWaiting, false
+	t.due, t.state = due.UnixNano(), stateWaiting
 	if k := q.keys[t.key]; t.key != 0 && k != nil {
 		heap.Push(&k.runs, t.pending)
 	} else {
