@@ -183,6 +183,7 @@ func clusterProgram(n int, upstream string) *program.Program {
 	p := chaosProgram(upstream)
 	p.Name = clusterFlow(n)
 	p.UID, p.Webhook.Path = "chaos-"+p.Name, p.Name
+	p.Steps = append(p.Steps, callStep(upstream, stepNames[2], `{"number": "${steps.second.body.number}"}`))
 	p.Webhook.Deduplicate = &program.Deduplicate{Key: "${string(request.body.number)}", Window: program.Duration(rememberedFor)}
 	return p
 }
@@ -203,6 +204,37 @@ func (c *cluster) publish(ctx context.Context) error {
 	})
 	if waited != nil {
 		return fmt.Errorf("publish: %w: %w", waited, err)
+	}
+	return nil
+}
+
+// controlFor is how long the controller stays with one member at most.
+const controlFor = 10 * time.Second
+
+// control keeps the streams and buckets, as the controller does all the time, from
+// one member after the other until ctx is done. It returns an error if one of
+// them was lost.
+func (c *cluster) control(ctx context.Context) error {
+	incarnations := make(map[string]bool)
+	for ctx.Err() == nil {
+		g := c.any()
+		client, err := bus.Connect(ctx, bus.ClientOptions{
+			URL: "tls://" + g.bus, Role: bus.RoleController, Material: g.material, Name: "chaos-controller",
+		})
+		if err != nil {
+			break // ctx is done
+		}
+		limited, cancel := context.WithTimeout(ctx, controlFor)
+		o := bus.BucketOptions{Replicas: members, StoreSize: g.storeSize}
+		err = client.MaintainBuckets(limited, o, func(incarnation string) { incarnations[incarnation] = true })
+		cancel()
+		client.Close()
+		if err != nil {
+			return fmt.Errorf("control the cluster: %w", err)
+		}
+	}
+	if len(incarnations) > 1 {
+		return errors.New("the cluster has lost its programs")
 	}
 	return nil
 }
@@ -228,8 +260,13 @@ func (c *cluster) run(ctx context.Context) error {
 	for caller := range c.o.callers {
 		callers.Go(func() { c.call(calling, caller) })
 	}
+	controlling, stopControlling := context.WithCancel(ctx)
+	controlled := make(chan error, 1)
+	go func() { controlled <- c.control(controlling) }()
 	err := c.suffer(ctx)
 	err = errors.Join(err, c.network.heal(ctx))
+	stopControlling()
+	err = errors.Join(err, <-controlled)
 	if err == nil {
 		err = c.ready(ctx)
 	}

@@ -24,18 +24,22 @@ type ledger struct {
 	acked, done int
 }
 
+// steps is how many steps a run has at most.
+const steps = 3
+
 // event is one request.
 type event struct {
 	caller int
 	// runID is what the caller was told; empty if it was not acknowledged.
 	runID string
-	// received counts the calls at the upstream, all under key.
+	// received counts the calls of the first step at the upstream, and keys has
+	// that of each step.
 	received int
-	key      string
+	keys     [steps]string
 	// state in which the run ended; empty until it is known.
 	state string
-	// advanced is true once the second step has called.
-	advanced                                  bool
+	// step is the last that has called.
+	step                                      int
 	unstable, reordered, repeated, overlapped bool
 }
 
@@ -84,40 +88,33 @@ func (l *ledger) left(number int) {
 	l.busy[l.events[number].caller]--
 }
 
-// arrived notes a call of a run's first step at the upstream.
-func (l *ledger) arrived(number int, key string) {
+// called notes a call of a step of a run at the upstream.
+func (l *ledger) called(number, step int, key string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if number < 0 || number >= len(l.events) {
 		return
 	}
 	e := &l.events[number]
-	// What is finished is not repeated: the second step had not begun before the
-	// end of the first was stored.
-	e.repeated = e.repeated || e.advanced
-	e.received++
-	switch {
-	case e.received == 1:
-		e.key = key
+	// What is finished is not repeated: the next step had not begun before the end
+	// of this one was stored.
+	e.repeated = e.repeated || step < e.step
+	if e.keys[step] == "" {
+		e.keys[step] = key
+	}
+	e.unstable = e.unstable || key != e.keys[step]
+	if e.step == 0 && step > 0 {
+		l.done++
+	}
+	e.step = max(e.step, step)
+	if step > 0 {
+		return
+	}
+	if e.received++; e.received == 1 {
 		if newest, known := l.newest[e.caller]; known && newest > number {
 			e.reordered = true
 		}
 		l.newest[e.caller] = max(l.newest[e.caller], number)
-	case e.key != key:
-		e.unstable = true
-	}
-}
-
-// finished notes a call of a run's second step.
-func (l *ledger) finished(number int) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if number < 0 || number >= len(l.events) {
-		return
-	}
-	if e := &l.events[number]; !e.advanced {
-		e.advanced = true
-		l.done++
 	}
 }
 

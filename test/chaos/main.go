@@ -17,6 +17,8 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -386,6 +388,9 @@ func send(ctx context.Context, g *gateway, to string, r request) (answer, error)
 	return got, err
 }
 
+// stepNames are the steps whose calls are counted.
+var stepNames = [steps]string{"first", "second", "last"}
+
 // upstreamOf is what the runs call. It takes up to hold to answer, unless whoever
 // calls goes away.
 func upstreamOf(events *ledger, hold time.Duration) http.Handler {
@@ -397,11 +402,8 @@ func upstreamOf(events *ledger, hold time.Duration) http.Handler {
 		}
 		events.began(got.Number)
 		defer events.left(got.Number)
-		switch r.URL.Path {
-		case "/first":
-			events.arrived(got.Number, r.Header.Get("Idempotency-Key"))
-		case "/second":
-			events.finished(got.Number)
+		if step := slices.Index(stepNames[:], strings.TrimPrefix(r.URL.Path, "/")); step >= 0 {
+			events.called(got.Number, step, r.Header.Get("Idempotency-Key"))
 		}
 		if hold > 0 {
 			select {
