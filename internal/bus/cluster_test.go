@@ -283,20 +283,20 @@ func TestClusterWithoutQuorum(t *testing.T) {
 	})
 }
 
-// While a member is away streams begin with what the others can keep, and get the
-// rest when it is back.
-func TestStreamsAreCompletedWhenTheLastMemberComes(t *testing.T) {
+// In a cluster of too few members streams begin with one replica, and get the
+// others as soon as they can.
+func TestStreamsMakeDoWithTooFewMembers(t *testing.T) {
 	t.Parallel()
 	g := NewWithT(t)
-	start := memberStarter(t)
-	first, _, third := start(0), start(1), start(2)
-	eventually(t, func() bool { return first.CheckCluster() == nil })
-	third.stop()
-	controller := connect(t, RoleController, first)
-	background(t, func(ctx context.Context) error {
-		return controller.MaintainBuckets(ctx, BucketOptions{Replicas: 3, CheckInterval: 100 * time.Millisecond}, func(string) {})
-	})
-	gateway := connect(t, RoleGateway, first, inProcess(first))
+	members := startMembers(t)
+	controller := connect(t, RoleController, members[0])
+	maintain := func(replicas int) (stop func()) {
+		return background(t, func(ctx context.Context) error {
+			return controller.MaintainBuckets(ctx, BucketOptions{Replicas: replicas, CheckInterval: 100 * time.Millisecond}, func(string) {})
+		})
+	}
+	stop := maintain(5)
+	gateway := connect(t, RoleGateway, members[1], inProcess(members[1]))
 	g.Expect(gateway.WaitRunStreams(t.Context())).To(Succeed())
 	e := testEntry("orders", "early")
 	eventually(t, func() bool {
@@ -306,8 +306,9 @@ func TestStreamsAreCompletedWhenTheLastMemberComes(t *testing.T) {
 	info, err := gateway.streamInfo(t.Context(), streamQueue)
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(info.Config.Replicas).To(Equal(1))
+	stop()
 
-	start(2)
+	maintain(3)
 	for _, name := range allStreams() {
 		eventually(t, func() bool {
 			info, err := controller.streamInfo(t.Context(), name)

@@ -57,6 +57,17 @@
 // Server whose store takes no writes waits for the volume and starts over, with
 // everything that was acknowledged.
 //
+// # Cluster
+//
+// Three or five servers form one JetStream cluster, see ClusterOptions; what is
+// acknowledged is then on the disks of most of them. What one member has may be
+// less: reads that decide something are answered by the leader of a stream, and a
+// watch counts as synced only when it has seen the last message that the leader
+// has. Leases end by the clocks of the members, which must agree within a second.
+// Without a majority nothing is stored or read (ErrUnavailable), and CheckCluster
+// says so. The store of a server that was alone is never opened by a member: it
+// would be deleted; Server.Move copies what is in it.
+//
 // # Acknowledgement by watermark
 //
 // Every write to a bucket has a revision, its sequence in the bucket's stream.

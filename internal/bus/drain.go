@@ -342,9 +342,19 @@ func (d *drainer) putMissing(ctx context.Context, entries []Entry) error {
 
 // isKnown tells whether a run is queued, has a record, or is a dead letter.
 func (c *Client) isKnown(ctx context.Context, r Run) (bool, error) {
-	for _, place := range []struct{ stream, subject string }{
-		{streamQueue, r.queued()}, {streamRuns, r.record()}, {streamDead, r.letter()},
-	} {
+	_, err := c.lastMessage(ctx, streamQueue, r.queued())
+	if err == nil {
+		return true, nil
+	}
+	if !errors.Is(err, ErrNotFound) {
+		return false, err
+	}
+	return c.hasEnded(ctx, r)
+}
+
+// hasEnded tells whether a run has a record or is a dead letter.
+func (c *Client) hasEnded(ctx context.Context, r Run) (bool, error) {
+	for _, place := range []struct{ stream, subject string }{{streamRuns, r.record()}, {streamDead, r.letter()}} {
 		_, err := c.lastMessage(ctx, place.stream, place.subject)
 		if err == nil {
 			return true, nil

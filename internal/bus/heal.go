@@ -233,7 +233,7 @@ func (s *Server) Start(ctx context.Context) error {
 	if s.opts.Cluster != nil {
 		mode = modeMember
 	}
-	if err := claimMode(s.opts.StoreDir, mode); err != nil {
+	if err := claimMode(s.opts.StoreDir, s.opts.Material.StoreKey, mode); err != nil {
 		return fmt.Errorf("bus server: %w", err)
 	}
 	for {

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -190,7 +191,8 @@ func TestAcceptFailsWithoutRoomInTheStore(t *testing.T) {
 	startDrain(t, gateway)
 	g.Expect(gateway.WaitDrained(t.Context())).To(Succeed())
 	got := ids(heads(t, gateway, large.Flow).until(func(h Head) bool { return h.Synced }))
-	g.Expect(got).To(HaveLen(accepted + 1))
+	// What was told before a reset does not count: a slow machine interrupts watches.
+	g.Expect(got[slices.Index(got, "reset")+1:]).To(HaveLen(accepted + 1))
 	g.Expect(intake.Accept(t.Context(), testEntry("orders", "small"))).To(Succeed())
 }
 

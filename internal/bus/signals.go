@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"time"
 
 	"github.com/nats-io/nats.go"
 )
@@ -22,12 +23,14 @@ const (
 	// Answers of owners go to a place of their own: whoever may send there cannot
 	// answer in the place of the server.
 	subjectAnswer = "answer."
+	// subjectMoving is where a member that moves its store answers.
+	subjectMoving = "moving"
 )
 
 // signalSubjects are what a gateway says and hears, and a controller says; that
 // hears the answers to its own questions only.
 func signalSubjects() []string {
-	return []string{subjectDone + "*", subjectOwner + "*", subjectBacklog + "*", subjectAnswer + "*"}
+	return []string{subjectDone + "*", subjectOwner + "*", subjectBacklog + "*", subjectAnswer + "*", subjectMoving}
 }
 
 // maxSignal bounds the data of a signal and of the answer to it, bytes.
@@ -160,3 +163,46 @@ func (c *Client) ask(ctx context.Context, subject string, request []byte) ([]byt
 
 // statusNoResponders is what the server answers for whoever does not listen.
 const statusNoResponders = "503"
+const (
+	// movingPoll is how often AwaitMoved asks.
+	movingPoll = 500 * time.Millisecond
+	// movingTimeout is how long it waits for an answer.
+	movingTimeout = 2 * time.Second
+)
+
+// SayMoving tells other members, until ctx is done, that this one moves what it
+// stored when it was alone into the cluster, see Server.Move.
+func (c *Client) SayMoving(ctx context.Context) error {
+	sub, err := c.nc.Subscribe(subjectMoving, func(m *nats.Msg) {
+		if err := m.Respond(nil); err != nil {
+			c.log.Debug("Cannot say that the store is being moved", "error", err)
+		}
+	})
+	if err != nil {
+		return fmt.Errorf("say that the store is being moved: %w", translate(err))
+	}
+	select {
+	case <-ctx.Done():
+	case <-c.closed:
+	}
+	_ = sub.Unsubscribe() // Fails when the connection is closed already.
+	return nil
+}
+
+// AwaitMoved returns nil once no member of the cluster says that it moves its
+// store, or the error of ctx. A member that does not answer at this moment cannot
+// be waited for: it moves the rest later, behind what was begun meanwhile.
+func (c *Client) AwaitMoved(ctx context.Context) error {
+	for {
+		asking, cancel := context.WithTimeout(ctx, movingTimeout)
+		_, err := c.ask(asking, subjectMoving, nil)
+		cancel()
+		if done(ctx) {
+			return fmt.Errorf("wait for a member that moves its store: %w", ctx.Err())
+		}
+		if errors.Is(err, nats.ErrNoResponders) {
+			return nil
+		}
+		pause(ctx, movingPoll)
+	}
+}

@@ -121,8 +121,9 @@ func (c *Client) follow(ctx context.Context, src source, s sink) error {
 			wait.reset()
 		}
 		// A bucket that is not there yet, and a connection that went, are
-		// reported where they are caused.
-		if err != nil && !errors.Is(err, context.Canceled) && !errors.Is(err, ErrNoBucket) {
+		// reported where they are caused. The first request to a consumer may
+		// come before its member of the cluster is known to have it.
+		if err != nil && !errors.Is(err, context.Canceled) && !errors.Is(err, ErrNoBucket) && !errors.Is(err, nats.ErrNoResponders) {
 			c.log.Warn("Watch of the bus was interrupted", "stream", src.stream, "error", err)
 		}
 		wait.pause(ctx)
@@ -155,7 +156,7 @@ func (w *watcher) session(ctx context.Context, epoch uint64) (caughtUp bool, err
 	if err := s.catchUp(ctx); err != nil {
 		return false, err
 	}
-	w.incarnation = incarnation
+	w.incarnation, w.touched = incarnation, true
 	// Messages that the bucket no longer has count as received, too; but the next
 	// session goes on after what really was: the leader that has told of more may
 	// not be the one that was asked what there is.
@@ -185,7 +186,7 @@ func (w *watcher) begin(incarnation string) jetstream.ConsumerConfig {
 	if w.touched {
 		w.sink.reset()
 	}
-	w.incarnation, w.last, w.touched = "", 0, true
+	w.incarnation, w.last = "", 0
 	return cfg
 }
 
@@ -346,7 +347,7 @@ func (s *session) next(ctx context.Context, limit time.Duration) (left uint64, e
 		// What is old may have been replaced; only a stranger sends it again.
 		return 0, fmt.Errorf("read stream %s: message %d came after %d", s.w.src.stream, meta.Sequence.Stream, s.w.last)
 	}
-	s.w.last = meta.Sequence.Stream
+	s.w.last, s.w.touched = meta.Sequence.Stream, true
 	e := entry{
 		key:         strings.TrimPrefix(msg.Subject(), s.w.src.prefix),
 		header:      msg.Headers(),

@@ -133,12 +133,16 @@ func (g *Gateway) useBus(ctx context.Context, o bus.ClientOptions) error {
 		}
 		return nil
 	})
+	join := g.joinCluster(done, client)
 	group.Go(func() error {
 		if client.WaitBuckets(done) != nil {
 			return nil
 		}
 		g.handler.worker.Store(worker)
 		close(usable)
+		if join() != nil {
+			return nil
+		}
 		stopping, cancel := g.stopping(done)
 		defer cancel()
 		return worker.Run(done, g.quiet, stopping)

@@ -92,8 +92,10 @@ type installation struct {
 	secretReads secretReads
 
 	dir, busAddress, hookAddress string
-	controller                   *process
-	gateway                      *replica
+	// changeController changes the options of the controller, unless it is nil.
+	changeController func(*controller.Options)
+	controller       *process
+	gateway          *replica
 }
 
 // install starts a control plane, the controller and one gateway, whose options
@@ -169,19 +171,21 @@ func (i *installation) startController(ctx context.Context) error {
 	config.Wrap(i.secretReads.wrap)
 	log := logr.FromSlogHandler(slog.NewJSONHandler(i.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	config.QPS = -1 // as cmd/controller has it
-	i.controller = start(func(ctx context.Context) error {
-		return controller.Run(ctx, config, controller.Options{
-			Namespace:    cluster.Namespace,
-			PublicURL:    i.hooks,
-			BusURL:       "tls://" + strings.Replace(i.busAddress, "127.0.0.1", "localhost", 1),
-			BusSecret:    busSecret,
-			BusHosts:     []string{"localhost"},
-			Identity:     "controller-0",
-			Log:          log,
-			Registerer:   prometheus.NewRegistry(),
-			AllowSeveral: true,
-		})
-	})
+	options := controller.Options{
+		Namespace:    cluster.Namespace,
+		PublicURL:    i.hooks,
+		BusURL:       "tls://" + strings.Replace(i.busAddress, "127.0.0.1", "localhost", 1),
+		BusSecret:    busSecret,
+		BusHosts:     []string{"localhost", "127.0.0.1"},
+		Identity:     "controller-0",
+		Log:          log,
+		Registerer:   prometheus.NewRegistry(),
+		AllowSeveral: true,
+	}
+	if i.changeController != nil {
+		i.changeController(&options)
+	}
+	i.controller = start(func(ctx context.Context) error { return controller.Run(ctx, config, options) })
 	return nil
 }
 
