@@ -131,8 +131,14 @@ func (f *busFlags) nameOf(target *url.URL, certificate []byte) string {
 		return ""
 	}
 	leaf, err := x509.ParseCertificate(block.Bytes)
-	if err != nil || leaf.VerifyHostname(host) == nil || len(leaf.DNSNames) == 0 {
+	if err != nil || leaf.VerifyHostname(host) == nil {
 		return ""
 	}
-	return leaf.DNSNames[0]
+	for _, name := range leaf.DNSNames {
+		// Those with a star stand for the members of a cluster.
+		if leaf.VerifyHostname(name) == nil {
+			return name
+		}
+	}
+	return ""
 }

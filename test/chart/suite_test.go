@@ -45,6 +45,7 @@ var variants = map[string][]string{
 	"bare":    {"--values=testdata/bare.yaml"},
 	"claim":   {"--set=gateway.persistence.existingClaim=ours"},
 	"tls":     {"--set=gateway.tls.secretName=hooks-tls"},
+	"cluster": {"--set=gateway.replicas=3"},
 }
 
 var (

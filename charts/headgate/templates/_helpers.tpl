@@ -106,6 +106,37 @@ app.kubernetes.io/name: {{ include "headgate.name" .root }}
 {{- end -}}
 {{- end -}}
 
+{{/* How many gateways: one, or the members of a cluster. */}}
+{{- define "headgate.gatewayReplicas" -}}
+{{- $gateway := .Values.gateway -}}
+{{- $replicas := int $gateway.replicas -}}
+{{- if not (has $replicas (list 1 3 5)) -}}
+{{- fail (printf "gateway.replicas: %d is none of 1, 3 and 5: most of the gateways must be up, so two need both, and an even number survives no more than the odd one below it" $replicas) -}}
+{{- end -}}
+{{- if and (gt $replicas 1) (not $gateway.persistence.enabled) -}}
+{{- fail "gateway.persistence.enabled: several gateways keep what they have accepted on their volumes; without, a rolling update would lose it" -}}
+{{- end -}}
+{{- if and (gt $replicas 1) $gateway.persistence.existingClaim -}}
+{{- fail "gateway.persistence.existingClaim: several gateways need a volume each; leave it empty" -}}
+{{- end -}}
+{{- $existing := lookup "apps/v1" "StatefulSet" .Release.Namespace (printf "%s-gateway" (include "headgate.fullname" .)) -}}
+{{- if and $existing (gt (dig "spec" "replicas" 1 $existing | int) $replicas) -}}
+{{- fail (printf "gateway.replicas: from %d to %d would lose what only the other gateways have; the chart's README says how to go back" (dig "spec" "replicas" 1 $existing | int) $replicas) -}}
+{{- end -}}
+{{- $replicas -}}
+{{- end -}}
+
+{{/* Where the members of the cluster of gateways reach each other. */}}
+{{- define "headgate.clusterRoutes" -}}
+{{- $gateway := printf "%s-gateway" (include "headgate.fullname" .) -}}
+{{- $namespace := .Release.Namespace -}}
+{{- $routes := list -}}
+{{- range until (include "headgate.gatewayReplicas" . | int) -}}
+{{- $routes = append $routes (printf "%s-%d.%s-bus.%s.svc:6222" $gateway . $gateway $namespace) -}}
+{{- end -}}
+{{- join "," $routes -}}
+{{- end -}}
+
 {{/* Bytes of the gateway's store: half of the volume, because what was removed leaves holes in its files, and JetStream does not recover from a full disk without a restart. */}}
 {{- define "headgate.storeMaxSize" -}}
 {{- $size := .Values.gateway.persistence.size -}}
@@ -135,6 +166,18 @@ affinity: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- with $c.topologySpreadConstraints }}
 topologySpreadConstraints: {{- toYaml . | nindent 0 }}
+{{- else }}
+{{- if and (eq .component "gateway") (gt (include "headgate.gatewayReplicas" .root | int) 1) }}
+# A node, and a zone, that fails should take one member of the cluster along.
+topologySpreadConstraints:
+{{- range list "kubernetes.io/hostname" "topology.kubernetes.io/zone" }}
+- maxSkew: 1
+  topologyKey: {{ . }}
+  whenUnsatisfiable: ScheduleAnyway
+  labelSelector:
+    matchLabels: {{- include "headgate.selectorLabels" $ | nindent 6 }}
+{{- end }}
+{{- end }}
 {{- end }}
 {{- with .root.Values.imagePullSecrets }}
 imagePullSecrets: {{- toYaml . | nindent 0 }}
@@ -158,7 +201,8 @@ metadata:
 
 {{- define "headgate.podDisruptionBudget" -}}
 {{- $budget := (index .root.Values .component).podDisruptionBudget -}}
-{{- if $budget.enabled }}
+{{- $several := and (eq .component "gateway") (gt (include "headgate.gatewayReplicas" .root | int) 1) }}
+{{- if ternary $several $budget.enabled (kindIs "invalid" $budget.enabled) }}
 {{- $min := $budget.minAvailable }}
 {{- $max := $budget.maxUnavailable }}
 {{- if not (or (kindIs "invalid" $min) (kindIs "invalid" $max)) }}
