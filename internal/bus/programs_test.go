@@ -393,7 +393,7 @@ func TestListHasEveryProgramAndItsState(t *testing.T) {
 	g.Expect(entries).To(HaveLen(3))
 	g.Expect(entries[program.Key{Namespace: "shop", Name: "a"}].Revision).To(Equal(uint64(1)))
 	g.Expect(entries[program.Key{Namespace: "shop", Name: "c"}].Program.Webhook.Path).To(Equal("c"))
-	g.Expect(entries[program.Key{Namespace: "shop", Name: "bad"}].Err).To(MatchError(ErrUnseal))
+	g.Expect(entries[program.Key{Namespace: "shop", Name: "bad"}].Err).To(MatchError(ErrNotSigned))
 }
 
 func TestListFailsInsteadOfShowingHalf(t *testing.T) {
