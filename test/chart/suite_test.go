@@ -44,6 +44,9 @@ var variants = map[string][]string{
 	"full":    {"--values=testdata/full.yaml"},
 	"bare":    {"--values=testdata/bare.yaml"},
 	"claim":   {"--set=gateway.persistence.existingClaim=ours"},
+	"external": {
+		"--set=bus.external.url=nats://a.nats:4222\\,nats://b.nats:5222", "--set=bus.external.caSecretName=nats-ca", "--set=gateway.replicas=4",
+	},
 	"tls":     {"--set=gateway.tls.secretName=hooks-tls"},
 	"cluster": {"--set=gateway.replicas=3"},
 }

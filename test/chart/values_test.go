@@ -47,7 +47,7 @@ func TestRefusedValues(t *testing.T) {
 		"two gateways":             {`{gateway: {replicas: 2}}`, []string{"gateway.replicas", "1, 3 and 5", "need both"}},
 		"four gateways":            {`{gateway: {replicas: 4}}`, []string{"gateway.replicas", "1, 3 and 5"}},
 		"no gateways":              {`{gateway: {replicas: 0}}`, []string{"/gateway/replicas"}},
-		"many gateways":            {`{gateway: {replicas: 7}}`, []string{"/gateway/replicas"}},
+		"many gateways":            {`{gateway: {replicas: 7}}`, []string{"none of 1, 3 and 5"}},
 		"gateways without volumes": {`{gateway: {replicas: 3, persistence: {enabled: false}}}`, []string{"gateway.persistence.enabled", "volumes"}},
 		"gateways on one claim":    {`{gateway: {replicas: 3, persistence: {existingClaim: ours}}}`, []string{"gateway.persistence.existingClaim", "a volume each"}},
 		"both limits of a budget":  {`{controller: {podDisruptionBudget: {enabled: true, minAvailable: 1, maxUnavailable: 1}}}`, []string{"controller.podDisruptionBudget", "not both"}},

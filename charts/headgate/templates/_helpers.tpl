@@ -106,10 +106,38 @@ app.kubernetes.io/name: {{ include "headgate.name" .root }}
 {{- end -}}
 {{- end -}}
 
-{{/* How many gateways: one, or the members of a cluster. */}}
+{{/* Not empty when the bus is a NATS server of one's own. */}}
+{{- define "headgate.externalBus" -}}
+{{- .Values.bus.external.url -}}
+{{- end -}}
+
+{{- define "headgate.busCAVolume" -}}
+- name: bus-ca
+  secret:
+    secretName: {{ .Values.bus.external.caSecretName | quote }}
+    items:
+    - {key: ca.crt, path: ca.crt}
+{{- end -}}
+
+{{/* Connections to it. */}}
+{{- define "headgate.externalBusEgress" -}}
+# The NATS server.
+- ports:
+  {{- range splitList "," (include "headgate.externalBus" .) }}
+  - {port: {{ regexFind "[0-9]+$" . }}}
+  {{- end }}
+  {{- with .Values.networkPolicy.busTo }}
+  to: {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- end -}}
+
+{{/* How many gateways: one, or the members of a cluster; any number that have no bus. */}}
 {{- define "headgate.gatewayReplicas" -}}
 {{- $gateway := .Values.gateway -}}
 {{- $replicas := int $gateway.replicas -}}
+{{- if include "headgate.externalBus" . -}}
+{{- $replicas -}}
+{{- else -}}
 {{- if not (has $replicas (list 1 3 5)) -}}
 {{- fail (printf "gateway.replicas: %d is none of 1, 3 and 5: most of the gateways must be up, so two need both, and an even number survives no more than the odd one below it" $replicas) -}}
 {{- end -}}
@@ -124,6 +152,14 @@ app.kubernetes.io/name: {{ include "headgate.name" .root }}
 {{- fail (printf "gateway.replicas: from %d to %d would lose what only the other gateways have; the chart's README says how to go back" (dig "spec" "replicas" 1 $existing | int) $replicas) -}}
 {{- end -}}
 {{- $replicas -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Not empty when the gateways form a cluster. */}}
+{{- define "headgate.clustered" -}}
+{{- if and (gt (include "headgate.gatewayReplicas" . | int) 1) (not (include "headgate.externalBus" .)) -}}
+true
+{{- end -}}
 {{- end -}}
 
 {{/* Where the members of the cluster of gateways reach each other. */}}
