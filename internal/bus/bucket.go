@@ -18,19 +18,16 @@ const (
 	operationDelete = "DEL"
 )
 
-// put writes a value and returns its revision.
-func (c *Client) put(ctx context.Context, bucket, key string, value []byte, limit int) (uint64, error) {
+// put writes a value.
+func (c *Client) put(ctx context.Context, bucket, key string, value []byte, limit int) error {
 	if len(value) > limit {
-		return 0, fmt.Errorf("%w: %d bytes, limit %d", ErrTooLarge, len(value), limit)
+		return fmt.Errorf("%w: %d bytes, limit %d", ErrTooLarge, len(value), limit)
 	}
 	if err := c.usable(); err != nil {
-		return 0, err
+		return err
 	}
-	ack, err := c.js.Publish(ctx, subjectPrefix(bucket)+key, value)
-	if err != nil {
-		return 0, translate(err)
-	}
-	return ack.Sequence, nil
+	_, err := c.js.Publish(ctx, subjectPrefix(bucket)+key, value)
+	return translate(err)
 }
 
 // remove replaces a value by a marker that expires. Removing what is not there

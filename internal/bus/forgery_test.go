@@ -141,7 +141,7 @@ func forgeries(t *testing.T, captured *Client, old *jetstream.RawStreamMsg) map[
 
 // A gateway that was captured knows the key that seals. Whatever it gets into the
 // bucket, for example as a member of the cluster, is nobody's program.
-func TestForgedProgramsAreRefused(t *testing.T) {
+func TestForgedProgramsAreRefused(t *testing.T) { //nolint:tparallel // What is refused comes in the order in which it was planted.
 	t.Parallel()
 	s, controller, captured := startBus(t)
 	put(t, controller, testProgram("a", "1"))

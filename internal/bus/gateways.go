@@ -135,7 +135,7 @@ func (g *Gateways) Beat(ctx context.Context, h Heartbeat) error {
 	if err != nil {
 		return fmt.Errorf("heartbeat: %w", err)
 	}
-	if _, err := g.c.put(ctx, bucketGateways, key, value, maxHeartbeatSize); err != nil {
+	if err := g.c.put(ctx, bucketGateways, key, value, maxHeartbeatSize); err != nil {
 		return fmt.Errorf("heartbeat: %w", err)
 	}
 	return nil

@@ -64,7 +64,7 @@ func TestHeartbeatThatCannotBeReadIsNoReplica(t *testing.T) {
 	g.Expect(seen.next()).To(BeEmpty())
 
 	for _, value := range []string{"no JSON", `{"replica":"somebody-else"}`} {
-		_, err := gateway.put(t.Context(), bucketGateways, "gw-0", []byte(value), maxHeartbeatSize)
+		err := gateway.put(t.Context(), bucketGateways, "gw-0", []byte(value), maxHeartbeatSize)
 		g.Expect(err).NotTo(HaveOccurred())
 		g.Expect(seen.next()).To(BeEmpty())
 	}

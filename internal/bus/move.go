@@ -118,9 +118,13 @@ func (m *mover) run(ctx context.Context) error {
 		stream string
 		put    func(context.Context, string, []*jetstream.RawStreamMsg) error
 	}{
-		{streamName(bucketTicks), m.putMissing}, {streamName(bucketSeen), m.putMissing}, {streamName(bucketCache), m.putMissing},
-		{streamQueue, m.putQueued}, {streamIntake, m.putAccepted},
-		{streamDead, m.putMissing}, {streamRuns, m.putMissing},
+		{streamName(bucketTicks), m.putMissing},
+		{streamName(bucketSeen), m.putMissing},
+		{streamName(bucketCache), m.putMissing},
+		{streamQueue, m.putQueued},
+		{streamIntake, m.putAccepted},
+		{streamDead, m.putMissing},
+		{streamRuns, m.putMissing},
 	} {
 		if err := m.stream(ctx, step.stream, step.put); err != nil {
 			return fmt.Errorf("stream %s: %w", step.stream, err)

@@ -153,7 +153,7 @@ func (r *Reports) put(ctx context.Context, k ReportKey, report any) error {
 	if err != nil {
 		return fmt.Errorf("put report %s: %w", key, err)
 	}
-	if _, err := r.c.put(ctx, bucketReports, key, value, maxReportSize); err != nil {
+	if err := r.c.put(ctx, bucketReports, key, value, maxReportSize); err != nil {
 		return fmt.Errorf("put report %s: %w", key, err)
 	}
 	return nil

@@ -59,7 +59,7 @@ func TestReportWatchLeavesOutWhatItCannotRead(t *testing.T) {
 		"flow.shop.intake":      "{}",
 		"other.shop.intake.gw":  "{}",
 	} {
-		_, err := gateway.put(t.Context(), bucketReports, key, []byte(value), maxReportSize)
+		err := gateway.put(t.Context(), bucketReports, key, []byte(value), maxReportSize)
 		g.Expect(err).NotTo(HaveOccurred())
 	}
 

@@ -163,6 +163,7 @@ func (c *Client) ask(ctx context.Context, subject string, request []byte) ([]byt
 
 // statusNoResponders is what the server answers for whoever does not listen.
 const statusNoResponders = "503"
+
 const (
 	// movingPoll is how often AwaitMoved asks.
 	movingPoll = 500 * time.Millisecond

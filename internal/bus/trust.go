@@ -66,7 +66,7 @@ func (t *trust) look() (bool, error) {
 	if t.dir == "" {
 		return false, nil
 	}
-	text, err := os.ReadFile(filepath.Join(t.dir, KeyProgramsPublic)) //nolint:gosec // The folder is an option of the operator, the name is a constant.
+	text, err := os.ReadFile(filepath.Join(t.dir, KeyProgramsPublic))
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}

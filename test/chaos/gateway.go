@@ -66,7 +66,10 @@ func newGateway(o *options, dir, store string, storeSize int64) (*gateway, error
 	if g.material, err = newMaterial(dir, loopback); err != nil {
 		return nil, err
 	}
-	return g, g.openLog()
+	if err := g.openLog(); err != nil {
+		return nil, err
+	}
+	return g, nil
 }
 
 // newMaterial makes the keys of an installation and writes down those of its

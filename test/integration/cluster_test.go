@@ -140,7 +140,7 @@ func (f *fleet) send(n int, url, customer string, numbers ...int) (places []stri
 	f.t.Helper()
 	for _, number := range numbers {
 		NewWithT(f.t).Eventually(func(g Gomega) {
-			got := call{url: f.at(n, url), body: fmt.Sprintf(`{"customer":"%s","number":%d}`, customer, number)}.do(f.t, g)
+			got := call{url: f.at(n, url), body: fmt.Sprintf(`{"customer":%q,"number":%d}`, customer, number)}.do(f.t, g)
 			_, place := accepted(g, got)
 			places = append(places, place)
 		}).WithTimeout(patience).Should(Succeed())
