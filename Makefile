@@ -29,6 +29,8 @@ BENCH_ARGS ?=
 BENCH_ASYNC_ARGS ?=
 # Further arguments of the chaos targets, such as --seed=N or --dir=FOLDER.
 CHAOS_ARGS ?=
+# How many faults "make chaos-cluster-short" has.
+CHAOS_FAULTS ?= 20
 # The packages that fuzz, bench-go and deflake work on.
 PKG ?= ./...
 # Further arguments of every "go test", such as -run=TestName or -v.
@@ -171,8 +173,8 @@ chaos-cluster: build ## Kill and part three gateways that are one cluster 200 ti
 	$(CHAOS) --cluster-faults=200 --callers=16 --backlog=1000
 
 .PHONY: chaos-cluster-short
-chaos-cluster-short: build ## Kill and part three gateways that are one cluster 20 times, each kind of fault at least once.
-	$(CHAOS) --cluster-faults=20 --callers=16 --backlog=1000
+chaos-cluster-short: build ## Kill and part three gateways that are one cluster CHAOS_FAULTS times; 20 have every kind of fault.
+	$(CHAOS) --cluster-faults=$(CHAOS_FAULTS) --callers=16 --backlog=1000
 
 .PHONY: bench
 bench: build ## Compare the gateway with a handler by hand, nginx and HAProxy (Debian: apt-get install nginx haproxy); BENCH_ARGS=--help.
