@@ -277,10 +277,10 @@ func TestClusterWithoutQuorum(t *testing.T) {
 	start(1)
 	eventually(t, func() bool { return first.CheckCluster() == nil })
 	n := 0
-	eventually(t, func() bool {
+	g.Eventually(func() error {
 		n++
-		return intake.Accept(t.Context(), testEntry("orders", fmt.Sprintf("again%d", n))) == nil
-	})
+		return intake.Accept(t.Context(), testEntry("orders", fmt.Sprintf("again%d", n)))
+	}).WithTimeout(4 * patience).Should(Succeed())
 }
 
 // In a cluster of too few members streams begin with one replica, and get the

@@ -376,3 +376,19 @@ func TestRunsWaitInTheIntakeWhileTheQueueIsFull(t *testing.T) {
 	_, _, err := gateway.Queue().Get(t.Context(), waits.Run)
 	g.Expect(err).NotTo(HaveOccurred())
 }
+
+// Once writes have got no answer for a while, one that is tried is enough to see
+// that they do again.
+func TestAcceptsGoOnOnceWritesAreAnsweredAgain(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	_, _, gateway := startBus(t)
+	intake, _ := startIntake(t, gateway, IntakeOptions{})
+	gateway.writes.mu.Lock()
+	gateway.writes.silent = time.Now().Add(-time.Minute)
+	gateway.writes.probe = time.Now().Add(-probeInterval)
+	gateway.writes.mu.Unlock()
+	g.Expect(gateway.CheckWrites()).NotTo(Succeed())
+	g.Expect(intake.Accept(t.Context(), testEntry("orders", "a"))).To(Succeed())
+	g.Expect(gateway.CheckWrites()).To(Succeed())
+}

@@ -36,7 +36,16 @@ func (c *Client) lastMessage(ctx context.Context, stream, subject string) (*jets
 		return nil, err
 	}
 	msg, err := s.GetLastMsgForSubject(ctx, subject)
-	return msg, translate(err)
+	return msg, readError(ctx, err)
+}
+
+// readError is translate for a read, which the library ends when nobody answers
+// though the caller would wait.
+func readError(ctx context.Context, err error) error {
+	if errors.Is(err, context.DeadlineExceeded) && !done(ctx) {
+		return fmt.Errorf("%w: the server does not answer reads", ErrUnavailable)
+	}
+	return translate(err)
 }
 
 // message reads the message at a sequence or, with a subject or pattern, the
@@ -54,7 +63,7 @@ func (c *Client) message(ctx context.Context, stream string, seq uint64, subject
 		o = append(o, jetstream.WithGetMsgSubject(subject))
 	}
 	msg, err := s.GetMsg(ctx, seq, o...)
-	return msg, translate(err)
+	return msg, readError(ctx, err)
 }
 
 // purge removes messages in bulk.

@@ -214,7 +214,7 @@ func (c *Client) publishTogether(ctx context.Context, messages []*nats.Msg) (err
 
 // publishBatch stores messages together and returns the sequence of the last.
 func (c *Client) publishBatch(ctx context.Context, messages []*nats.Msg) (uint64, error) {
-	if err := c.writable(); err != nil {
+	if err := c.admitWrite(); err != nil {
 		return 0, err
 	}
 	ctx, cancel := c.writing(ctx)
@@ -238,7 +238,7 @@ func (c *Client) publishBatch(ctx context.Context, messages []*nats.Msg) (uint64
 func (c *Client) publishSingly(ctx context.Context, jobs []*write) {
 	acks := make([][]jetstream.PubAckFuture, len(jobs))
 	for i, j := range jobs {
-		if j.err = c.writable(); j.err != nil {
+		if j.err = c.admitWrite(); j.err != nil {
 			continue
 		}
 		for _, m := range j.messages {
@@ -312,7 +312,7 @@ func (c *Client) writing(ctx context.Context) (context.Context, context.CancelFu
 
 // publish stores one message by itself and returns its sequence.
 func (c *Client) publish(ctx context.Context, m *nats.Msg, o ...jetstream.PublishOpt) (uint64, error) {
-	if err := c.writable(); err != nil {
+	if err := c.admitWrite(); err != nil {
 		return 0, err
 	}
 	limited, cancel := c.writing(ctx)
@@ -409,7 +409,14 @@ func (h *writeHealth) settled(err error) {
 	}
 }
 
-// admit tells whether a write may be tried.
+// open tells whether a write may be tried at this moment.
+func (h *writeHealth) open() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.silent.IsZero() || time.Since(h.probe) >= probeInterval
+}
+
+// admit is open for a write that is tried now: the next has to wait.
 func (h *writeHealth) admit() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -431,11 +438,16 @@ func (h *writeHealth) reset() {
 }
 
 // writable fails fast where a write would wait for an answer that does not come.
-func (c *Client) writable() error {
+func (c *Client) writable() error { return c.writeIf(c.writes.open) }
+
+// admitWrite is writable for a write that is about to be sent.
+func (c *Client) admitWrite() error { return c.writeIf(c.writes.admit) }
+
+func (c *Client) writeIf(may func() bool) error {
 	if err := c.usable(); err != nil {
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
-	if !c.writes.admit() {
+	if !may() {
 		return fmt.Errorf("%w: the server does not answer writes", ErrUnavailable)
 	}
 	return nil
