@@ -169,7 +169,7 @@ func TestOptions(t *testing.T) {
 		"no folder of the bus": {func(o *Options) { o.BusDir = "" }, "bus-dir"},
 		"no store":             {func(o *Options) { o.StoreDir = "" }, "store-dir"},
 		"no replica":           {func(o *Options) { o.Replica = "" }, "replica"},
-		"plain bus":            {func(o *Options) { o.BusURL = "nats://bus:4222" }, "bus-url"},
+		"no bus":               {func(o *Options) { o.BusURL = "http://bus:4222" }, "bus-url"},
 		"address":              {func(o *Options) { o.ListenAddress = "8080" }, "listen-address"},
 		"half a certificate":   {func(o *Options) { o.TLSCertFile = "tls.crt" }, "tls-cert and tls-key"},
 		"no connections":       {func(o *Options) { o.ConnectionsPerAddress = -1 }, "connections-per-address"},
