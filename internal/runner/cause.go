@@ -12,6 +12,7 @@ import (
 	"net"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/headgate-io/headgate/internal/program"
 )
@@ -19,12 +20,23 @@ import (
 // transportError returns the error of a call that got no complete answer. The
 // message is one of ours: those of net/http can quote what the upstream sent.
 func transportError(ctx context.Context, err error) *Error {
+	if pastDeadline(ctx, err) {
+		<-ctx.Done() // at once
+	}
 	if stopped := interrupted(ctx); stopped != nil {
 		return stopped
 	}
 	failure := fail(program.ClassNetwork, plainCause(err))
 	failure.permanent = errors.Is(err, errNotPermitted) || errors.Is(err, errNoTLS)
 	return failure
+}
+
+// pastDeadline tells whether a connection has timed out by the deadline of ctx,
+// which its own timer may not have seen yet.
+func pastDeadline(ctx context.Context, err error) bool {
+	timeout, isNetwork := errors.AsType[net.Error](err)
+	deadline, limited := ctx.Deadline()
+	return isNetwork && timeout.Timeout() && limited && !time.Now().Before(deadline)
 }
 
 // plainCause says in plain words why a call failed.
