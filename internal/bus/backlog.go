@@ -46,28 +46,15 @@ func (c *Client) TellBacklog(partition int, flows []Backlog) error {
 // HearBacklog calls handler, from one goroutine, with what the owners of
 // partitions tell, this client's own words among them, until ctx is done.
 func (c *Client) HearBacklog(ctx context.Context, handler func(partition int, flows []Backlog)) error {
-	messages := make(chan *nats.Msg, Partitions)
-	sub, err := c.nc.ChanSubscribe(subjectBacklog+"*", messages)
-	if err != nil {
-		return fmt.Errorf("hear the backlog: %w", translate(err))
-	}
-	defer func() { _ = sub.Unsubscribe() }() // Fails when the connection is closed already.
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-c.closed:
-			return ErrClosed
-		case m := <-messages:
-			var flows []Backlog
-			partition, err := strconv.Atoi(strings.TrimPrefix(m.Subject, subjectBacklog))
-			if err = errors.Join(err, json.Unmarshal(m.Data, &flows)); err != nil || partition < 0 || partition >= Partitions {
-				c.log.Warn("Ignoring a backlog that cannot be read", "subject", m.Subject, "error", err)
-				continue
-			}
-			handler(partition, flows)
+	return c.hear(ctx, subjectBacklog+"*", Partitions, func(m *nats.Msg) {
+		var flows []Backlog
+		partition, err := strconv.Atoi(strings.TrimPrefix(m.Subject, subjectBacklog))
+		if err = errors.Join(err, json.Unmarshal(m.Data, &flows)); err != nil || partition < 0 || partition >= Partitions {
+			c.log.Warn("Ignoring a backlog that cannot be read", "subject", m.Subject, "error", err)
+			return
 		}
-	}
+		handler(partition, flows)
+	})
 }
 
 // Capacity returns how many bytes the queue holds of all Flows together.

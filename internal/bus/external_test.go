@@ -96,7 +96,7 @@ system_account: SYS`
 }
 
 // connectTo is connect for a URL.
-func connectTo(t *testing.T, role Role, url string, change ...func(*ClientOptions)) *Client {
+func connectTo(t testing.TB, role Role, url string, change ...func(*ClientOptions)) *Client {
 	t.Helper()
 	o := ClientOptions{URL: url, Role: role, Material: installation(), Name: t.Name(), Logger: testLogger(t)}
 	for _, c := range change {

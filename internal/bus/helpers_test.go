@@ -88,16 +88,7 @@ func startError(t testing.TB, o ServerOptions) error {
 // connect makes a client over TLS that lives until the test ends.
 func connect(t testing.TB, role Role, s *runningServer, change ...func(*ClientOptions)) *Client {
 	t.Helper()
-	o := ClientOptions{URL: "tls://" + s.Addr(), Role: role, Material: installation(), Name: t.Name(), Logger: testLogger(t)}
-	for _, c := range change {
-		c(&o)
-	}
-	c, err := Connect(t.Context(), o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(c.Close)
-	return c
+	return connectTo(t, role, "tls://"+s.Addr(), change...)
 }
 
 func inProcess(s *runningServer) func(*ClientOptions) {

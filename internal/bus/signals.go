@@ -99,10 +99,20 @@ func (w *Waiter) Stop() {
 // The handler is called from one goroutine and must be quick. Data and answer
 // hold at most 64 KiB.
 func (c *Client) OwnerServe(ctx context.Context, partition int, handler func(request []byte) (answer []byte)) error {
-	messages := make(chan *nats.Msg, maxQuestions)
-	sub, err := c.nc.ChanSubscribe(subjectOwner+strconv.Itoa(partition), messages)
+	return c.hear(ctx, subjectOwner+strconv.Itoa(partition), maxQuestions, func(m *nats.Msg) {
+		if err := m.Respond(handler(m.Data)); err != nil {
+			c.log.Warn("Cannot answer a request to the owner of a partition", "partition", partition, "error", err)
+		}
+	})
+}
+
+// hear calls handle with each signal, from one goroutine, until ctx is done. So
+// many may wait; what comes beyond is dropped.
+func (c *Client) hear(ctx context.Context, subject string, waiting int, handle func(*nats.Msg)) error {
+	messages := make(chan *nats.Msg, waiting)
+	sub, err := c.nc.ChanSubscribe(subject, messages)
 	if err != nil {
-		return fmt.Errorf("serve partition %d: %w", partition, translate(err))
+		return fmt.Errorf("listen to %s: %w", subject, translate(err))
 	}
 	defer func() { _ = sub.Unsubscribe() }() // Fails when the connection is closed already.
 	for {
@@ -112,9 +122,7 @@ func (c *Client) OwnerServe(ctx context.Context, partition int, handler func(req
 		case <-c.closed:
 			return ErrClosed
 		case m := <-messages:
-			if err := m.Respond(handler(m.Data)); err != nil {
-				c.log.Warn("Cannot answer a request to the owner of a partition", "partition", partition, "error", err)
-			}
+			handle(m)
 		}
 	}
 }

@@ -27,15 +27,14 @@ const (
 	maxMoves, movesAtOnce = 512, 64
 )
 
-// move stores the runs of a flow again that keep much from being removed.
-func (w *Worker) move(ctx context.Context, key program.Key) {
+// move stores the runs of a flow again that keep much from being removed, while
+// the lease of their partition lasts.
+func (w *Worker) move(key program.Key) {
 	p := w.partition(bus.Partition(key))
 	if p == nil || !p.isSynced() || !p.begin() {
 		return
 	}
 	defer p.runs.Done()
-	ctx, cancel := withEither(ctx, p.ctx)
-	defer cancel()
 	var group errgroup.Group
 	group.SetLimit(movesAtOnce)
 	for _, t := range w.board.stale(key, w.maxWaste, maxMoves) {
@@ -43,22 +42,12 @@ func (w *Worker) move(ctx context.Context, key program.Key) {
 			if t.move != nil {
 				t.move() // It is under way, and knows best how far.
 			} else {
-				w.board.putBack(t, w.storeAgain(ctx, t), w.clock.Now())
+				w.board.putBack(t, w.storeAgain(p.ctx, t), w.clock.Now())
 			}
 			return nil
 		})
 	}
 	_ = group.Wait() // What cannot be moved stays where it is, and may be next time.
-}
-
-// withEither returns ctx that also ends with other.
-func withEither(ctx, other context.Context) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancel(ctx)
-	stop := context.AfterFunc(other, cancel)
-	return ctx, func() {
-		stop()
-		cancel()
-	}
 }
 
 // storeAgain stores a run that waits as it is, and returns where it is stored.

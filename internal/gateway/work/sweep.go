@@ -32,7 +32,7 @@ func (w *Worker) sweepUntil(ctx context.Context) {
 		case <-sweep.C():
 			for _, key := range w.board.unswept() {
 				w.sweep(ctx, key)
-				w.move(ctx, key)
+				w.move(key)
 			}
 		case <-trim.C():
 			for key, history := range w.histories() {
