@@ -7,7 +7,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
+	"time"
 
 	"github.com/nats-io/nats.go"
 )
@@ -20,6 +22,11 @@ const (
 	// for the next envelope.
 	DefaultIntakeWaiting = 16384
 	DefaultIntakeBytes   = 64 << 20
+
+	// gatherShare is the part of a write's time, and maxGather the longest time,
+	// that the next one waits for those whose accepts the first has settled.
+	gatherShare = 4
+	maxGather   = 200 * time.Microsecond
 )
 
 // IntakeOptions configure NewIntake.
@@ -44,6 +51,11 @@ type Intake struct {
 	closed  bool
 	// wake has a token when something waits.
 	wake chan struct{}
+
+	// expected is how many may wait shortly after the last write, and gathered
+	// when that time is over. Only Run uses them.
+	expected int
+	gathered time.Time
 }
 
 // accept is one caller that waits.
@@ -140,14 +152,42 @@ func (i *Intake) close() {
 // commitAll writes envelopes until nothing waits.
 func (i *Intake) commitAll(ctx context.Context, subject string) {
 	for {
+		i.gather()
 		batch := i.take()
 		if len(batch) == 0 {
 			return
 		}
+		begun := time.Now()
 		err := i.commit(ctx, subject, batch)
 		for _, a := range batch {
 			a.done <- err
 		}
+		i.expect(len(batch), time.Since(begun))
+	}
+}
+
+// expect notes that as many as were settled by a write, which took so long, may
+// come back at once.
+func (i *Intake) expect(settled int, took time.Duration) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.expected = len(i.waiting) + settled
+	i.gathered = time.Now().Add(min(took/gatherShare, maxGather))
+}
+
+// gather waits a moment for the callers of the last write. Without it those and
+// the ones that came while it was under way take turns, each with half of all in
+// its write. PostgreSQL's commit_delay is the same idea. It yields rather than
+// sleeps: a sleep takes a millisecond, longer than a write.
+func (i *Intake) gather() {
+	for {
+		i.mu.Lock()
+		n := len(i.waiting)
+		i.mu.Unlock()
+		if n == 0 || n >= i.expected || time.Now().After(i.gathered) {
+			return
+		}
+		runtime.Gosched()
 	}
 }
 
