@@ -4,6 +4,7 @@
 package bus
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -125,10 +126,13 @@ func (c *Client) recorded(record *Record) (*nats.Msg, error) {
 	if err := record.Run.validate(); err != nil {
 		return nil, err
 	}
-	value, err := json.Marshal(record)
-	if err != nil {
+	var encoded bytes.Buffer
+	encoder := json.NewEncoder(&encoded)
+	encoder.SetEscapeHTML(false) // A payload is to be as large as it was.
+	if err := encoder.Encode(record); err != nil {
 		return nil, err
 	}
+	value := encoded.Bytes()
 	if len(value) > MaxEntryData {
 		return nil, fmt.Errorf("%w: %d bytes, limit %d", ErrTooLarge, len(value), MaxEntryData)
 	}

@@ -5,6 +5,7 @@ package runner
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"slices"
@@ -137,9 +138,21 @@ func (r *run) interrupt(ctx context.Context) bool {
 func (r *run) end() {
 	res := r.result
 	res.Finished = r.flow.runner.clock.Now()
-	res.Value = res.Answer.Value()
+	if res.Value = res.Answer.Value(); len(res.Value) > MaxResultBytes && r.request.Trigger == TriggerWebhook {
+		r.tooMuch()
+	}
 	if res.Err != nil && !res.Interrupted {
 		res.Retryable, res.RetryAfter = res.Err.Retryable(), res.Err.after
+	}
+}
+
+// tooMuch fails a run whose answer cannot be kept until its caller comes for it.
+func (r *run) tooMuch() {
+	res := r.result
+	res.Answer, res.Value = nil, nil
+	if res.Err == nil {
+		res.Err = r.flow.finish(failForGood(program.ClassExpression,
+			fmt.Sprintf("response: is larger than the %d MiB that are kept until the caller asks for them", MaxResultBytes>>20)), "")
 	}
 }
 

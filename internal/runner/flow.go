@@ -153,6 +153,9 @@ func (a *Answer) Value() json.RawMessage {
 	if a.isJSON() && json.Valid(a.Body) {
 		return a.Body
 	}
+	if text, err := expr.AppendJSON(nil, string(a.Body)); err == nil {
+		return text
+	}
 	return appendString(nil, string(a.Body))
 }
 

@@ -76,6 +76,10 @@ const (
 	// MaxRecordBytes bounds a request or an answer in the run log.
 	MaxRecordBytes = 256 << 10
 
+	// MaxResultBytes bounds the answer of a run that nobody waits for, as JSON:
+	// with the rest of its record it is one message.
+	MaxResultBytes = 3 << 20
+
 	// MaxStateBytes bounds the encoded state of a step.
 	MaxStateBytes = 3 << 20
 

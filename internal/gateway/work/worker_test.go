@@ -4,8 +4,10 @@
 package work
 
 import (
+	"bytes"
 	"context"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -68,6 +70,36 @@ func TestAFailedRunIsTriedAgainFromWhereItFailed(t *testing.T) {
 	g.Expect(record.State).To(Equal(bus.StateSucceeded))
 	g.Expect(record.Attempts).To(Equal(3))
 	g.Expect(u.keys()).To(Equal([]string{id + "/store", id + "/tell", id + "/tell", id + "/tell"}), "what has finished is not repeated")
+}
+
+// What a run answers is kept for its caller, whatever is in it; an answer that
+// cannot be kept ends the run all the same.
+func TestARunEndsHoweverLargeItsAnswerIs(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	u := startUpstream(t)
+	size := map[string]int{"/fits": 2 << 20, "/large": 5 << 20}
+	u.answer = func(w http.ResponseWriter, r *http.Request, _ string) {
+		w.Header().Set("Content-Type", "text/plain")
+		_, _ = w.Write(bytes.Repeat([]byte("<"), size[r.URL.Path]))
+	}
+	r := startWorker(t, startBus(t), "gateway-0")
+	for _, name := range []string{"fits", "large"} {
+		p := asyncProgram(u, name, name)
+		p.Response.JSON, p.Response.Text = nil, "${steps."+name+".body}"
+		r.serve(t, p)
+		record := r.end(t, p.Key, r.accept(t, p.Key, "Gromit", ""))
+		if name == "fits" {
+			g.Expect(record.State).To(Equal(bus.StateSucceeded))
+			g.Expect(string(record.Result)).To(Equal(`"` + strings.Repeat("<", size["/fits"]) + `"`))
+			continue
+		}
+		g.Expect(record.State).To(Equal(bus.StateDeadLettered))
+		g.Expect(record.Attempts).To(Equal(1))
+		g.Expect(record.Result).To(BeNil())
+		g.Expect(record.Failure.Class).To(Equal("Expression"))
+		g.Expect(record.Failure.Message).To(Equal("response: is larger than the 3 MiB that are kept until the caller asks for them"))
+	}
 }
 
 func TestARunThatIsGivenUpIsKept(t *testing.T) {
