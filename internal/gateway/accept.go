@@ -21,6 +21,7 @@ const (
 	acceptDone       = "Accepted"
 	acceptNotDurable = "NotDurable"
 	acceptBacklog    = "Backlog"
+	acceptTooLarge   = "TooLarge"
 )
 
 // runsPrefix is where callers ask what became of their runs.
@@ -54,9 +55,14 @@ func (h *handler) accept(ctx context.Context, x *exchange, request *runner.Reque
 		h.writeProblem(x, x.undecided(undecided.Failure))
 		return
 	}
-	if errors.Is(err, work.ErrBacklog) {
+	switch {
+	case errors.Is(err, work.ErrBacklog):
 		h.metrics.accepts.WithLabelValues(acceptBacklog).Inc()
 		h.writeProblem(x, &problemBacklog)
+		return
+	case errors.Is(err, bus.ErrTooLarge):
+		h.metrics.accepts.WithLabelValues(acceptTooLarge).Inc()
+		h.writeProblem(x, &problemTooLargeToStore)
 		return
 	}
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"runtime"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -55,6 +56,10 @@ func TestAsynchronousRun(t *testing.T) {
 	got := gw.send("GET", "/runs/"+id, "", append(basic("partner", partnerPassword), "Prefer", "wait=30")...)
 	g.Expect(got.StatusCode).To(Equal(http.StatusOK), got.body)
 	g.Expect(got.body).To(MatchJSON(`{"id": "` + id + `", "flow": "orders", "state": "Succeeded", "attempts": 1, "result": {"id": 1}}`))
+	g.Expect(got.Header.Get("Preference-Applied")).To(Equal("wait=30"))
+	longer := gw.send("GET", "/runs/"+id, "", append(basic("partner", partnerPassword), "Prefer", "wait=3600")...)
+	g.Expect(longer.StatusCode).To(Equal(http.StatusOK))
+	g.Expect(longer.Header).NotTo(HaveKey("Preference-Applied"), "nobody waits that long")
 
 	// Only who has started a run may ask about it, and nobody learns of others.
 	g.Expect(gw.send("GET", "/runs/"+id, "").StatusCode).To(Equal(http.StatusUnauthorized))
@@ -146,6 +151,59 @@ func TestAcceptedRunsOutliveTheGateway(t *testing.T) {
 	g.Eventually(func() string {
 		return again.send("GET", "/runs/"+id, "", append(basic("partner", partnerPassword), "Prefer", "wait=10")...).body
 	}, patience).Should(MatchJSON(`{"id": "` + id + `", "flow": "orders", "state": "Succeeded", "attempts": 1, "result": {"id": 7}}`))
+}
+
+// What never fits is told so: to come again would not help.
+func TestRequestTooLargeToBeStored(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	gw := startGateway(t)
+	ctl := connectController(t, gw)
+	large := func(p *program.Program) { p.Webhook.MaxBodySize = 8 << 20 }
+	g.Expect(ctl.put(echoProgram("orders", "hello", async, large), gw)).To(Equal(bus.AckServed))
+	send := func(size int) reply {
+		return gw.send("POST", "/hook/pets/orders", `"`+strings.Repeat("x", size)+`"`, "Content-Type", jsonType)
+	}
+	runOf(g, send(3<<20))
+	got := send(5 << 20)
+	g.Expect(got.StatusCode).To(Equal(http.StatusRequestEntityTooLarge))
+	g.Expect(got.Header.Get("Retry-After")).To(BeEmpty())
+	g.Expect(got.problem(t).Type).To(HaveSuffix("/too-large"))
+	g.Expect(got.problem(t).Detail).To(ContainSubstring("nobody waits for"))
+	g.Expect(gatherText(t, gw.metrics)).To(ContainSubstring(`headgate_accepts_total{outcome="TooLarge"} 1`))
+}
+
+// While a Secret is missing nobody can tell who may ask: the runs and the values
+// of the flow are not gone, and their callers must not think so.
+func TestNothingIsGoneWhileItsFlowIsNotAvailable(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	gw := startGateway(t)
+	ctl := connectController(t, gw)
+	store := petstore(t)
+	p := petProgram("orders", store.URL, async, func(p *program.Program) { p.CacheAPI = p.Webhook.Credentials })
+	g.Expect(ctl.put(p, gw)).To(Equal(bus.AckServed))
+	id := runOf(g, gw.send("POST", "/hook/pets/orders", gromit, asPartner()...))
+	ask := func(path string) reply {
+		return gw.send("GET", path, "", append(basic("partner", partnerPassword), "Prefer", "wait=30")...)
+	}
+	g.Expect(ask("/runs/" + id).StatusCode).To(Equal(http.StatusOK))
+	g.Expect(ask("/cache/pets/orders?keyJson=1").StatusCode).To(Equal(http.StatusNotFound))
+
+	missing := &program.Program{
+		Key: p.Key, UID: p.UID, Unavailable: "SecretNotFound: partner", History: p.History,
+		Webhook: &program.Webhook{Path: p.Webhook.Path, Methods: p.Webhook.Methods, MaxBodySize: p.Webhook.MaxBodySize},
+	}
+	g.Expect(ctl.put(missing, gw)).To(Equal(bus.AckServed))
+	for _, path := range []string{"/runs/" + id, "/cache/pets/orders?keyJson=1"} {
+		got := ask(path)
+		g.Expect(got.StatusCode).To(Equal(http.StatusServiceUnavailable), path)
+		g.Expect(got.problem(t).Type).To(HaveSuffix("/unavailable"))
+		g.Expect(got.Header.Get("Retry-After")).NotTo(BeEmpty())
+	}
+	g.Expect(ask("/cache/pets/nothing?keyJson=1").StatusCode).To(Equal(http.StatusNotFound))
+	g.Expect(ctl.put(p, gw)).To(Equal(bus.AckServed))
+	g.Expect(ask("/runs/" + id).body).To(ContainSubstring(`"state":"Succeeded"`))
 }
 
 // Nothing is accepted that is not durable.

@@ -29,7 +29,12 @@ func (h *handler) serveCache(ctx context.Context, x *exchange, path string) {
 	if ok {
 		x.route = snapshot.flow(key)
 	}
-	if x.route == nil || len(x.route.cacheCredentials) == 0 {
+	switch {
+	case x.route != nil && x.route.unavailable != "":
+		// Nobody can tell who may ask, and what is stored is not gone.
+		h.refuse(x, &problemUnavailable)
+		return
+	case x.route == nil || len(x.route.cacheCredentials) == 0:
 		x.route = nil
 		h.refuse(x, &problemUnknownPath)
 		return

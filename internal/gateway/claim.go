@@ -31,6 +31,9 @@ const (
 const (
 	claimUnderWay = "u"
 	claimDone     = "d"
+	// claimWaited ends the claim of a run that is under way and whose caller waits
+	// for it: it is in no queue, where others could ask about it.
+	claimWaited = "."
 )
 
 // claim is a key that is taken for a run, on all replicas.
@@ -76,7 +79,11 @@ func (h *handler) claimOne(ctx context.Context, x *exchange, worker *work.Worker
 	limited, cancel := context.WithTimeout(ctx, lookUpTimeout)
 	defer cancel()
 	short := min(c.window, time.Duration(x.route.program.Response.Timeout)+claimGrace)
-	first, value, err := worker.Seen().Claim(limited, x.route.program.Key, c.kind, c.key, claimUnderWay+x.runID, short)
+	mine := claimUnderWay + x.runID
+	if !x.isAsync() {
+		mine += claimWaited
+	}
+	first, value, err := worker.Seen().Claim(limited, x.route.program.Key, c.kind, c.key, mine, short)
 	switch {
 	case err != nil:
 		h.log.Warn("Nobody can tell whether a request was here before", "namespace", x.route.program.Namespace,
@@ -107,28 +114,29 @@ func (h *handler) replayed(x *exchange) *problem {
 }
 
 // seenBefore answers a request that has the key of an earlier one: with the id of
-// the earlier run, or, while that is under way and somebody waits for its result,
-// that it is. A run that was promised and never became durable is accepted now,
+// the earlier run, or, while that is under way and either caller waits for a
+// result, that it is. A run that was promised and never became durable is accepted now,
 // under its own id.
 func (h *handler) seenBefore(ctx context.Context, x *exchange, worker *work.Worker, request *runner.Request, c *claim, value string) bool {
 	id, underWay := strings.CutPrefix(value, claimUnderWay)
+	id, waited := strings.CutSuffix(id, claimWaited)
 	if !underWay {
 		id = strings.TrimPrefix(value, claimDone)
 	}
 	h.metrics.stopped(stoppedAsSeen)
 	x.runID = id
 	x.w.Header().Set(headerRunID, id)
-	if !x.isAsync() {
+	switch async := x.isAsync(); {
+	case underWay && (waited || !async):
 		h.settleClaims(ctx, x, claimsReleased)
-		if underWay {
-			h.writeProblem(x, &problemUnderWay)
-			return false
-		}
+		h.writeProblem(x, &problemUnderWay)
+		return false
+	case !async:
+		h.settleClaims(ctx, x, claimsReleased)
 		x.status = http.StatusNoContent
 		x.w.WriteHeader(http.StatusNoContent)
 		return false
-	}
-	if underWay {
+	case underWay:
 		limited, cancel := context.WithTimeout(ctx, lookUpTimeout)
 		defer cancel()
 		_, err := worker.Find(limited, bus.Run{Flow: x.route.program.Key, ID: id})
@@ -186,7 +194,7 @@ func (h *handler) settleClaims(ctx context.Context, x *exchange, end claimsEnd) 
 		}
 		var err error
 		if end == claimsConfirmed {
-			confirmed := claimDone + strings.TrimPrefix(c.value, claimUnderWay)
+			confirmed := claimDone + strings.TrimSuffix(strings.TrimPrefix(c.value, claimUnderWay), claimWaited)
 			err = worker.Seen().Confirm(ctx, x.route.program.Key, c.kind, c.key, c.value, confirmed, c.window)
 		} else {
 			err = worker.Seen().Release(ctx, x.route.program.Key, c.kind, c.key, c.value)

@@ -157,6 +157,41 @@ func TestDuplicateOfASynchronousRun(t *testing.T) {
 	g.Expect(gw.send("POST", "/hook/pets/orders", gromit, asPartner()...).StatusCode).To(Equal(http.StatusUnprocessableEntity), "no key")
 }
 
+// A request that is sent again by a caller who does not want to wait any more is
+// not run beside the first, which somebody waits for.
+func TestDuplicateThatDoesNotWaitAnyMore(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	gw := startGateway(t)
+	ctl := connectController(t, gw)
+	var calls atomic.Int32
+	hold := make(chan struct{})
+	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if calls.Add(1) == 1 {
+			<-hold
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write([]byte(`{"id": 7}`))
+	}))
+	t.Cleanup(upstream.Close)
+	g.Expect(ctl.put(petProgram("orders", upstream.URL, durable, deduplicated), gw)).To(Equal(bus.AckServed))
+	header := asPartner("X-Request-Id", "7")
+	impatient := append(asPartner("X-Request-Id", "7"), "Prefer", "respond-async")
+	answered := make(chan reply, 1)
+	go func() { answered <- gw.send("POST", "/hook/pets/orders", gromit, header...) }()
+	eventually(t, func() bool { return calls.Load() == 1 })
+	busy := gw.send("POST", "/hook/pets/orders", gromit, impatient...)
+	close(hold)
+	first := <-answered
+	g.Expect(first.StatusCode).To(Equal(http.StatusCreated))
+	g.Expect(busy.StatusCode).To(Equal(http.StatusConflict), busy.body)
+	g.Expect(busy.Header.Get("Retry-After")).NotTo(BeEmpty())
+	g.Expect(busy.Header.Get("Headgate-Run-Id")).To(Equal(first.Header.Get("Headgate-Run-Id")))
+	id := runOf(g, gw.send("POST", "/hook/pets/orders", gromit, impatient...))
+	g.Expect(id).To(Equal(first.Header.Get("Headgate-Run-Id")))
+	g.Expect(calls.Load()).To(Equal(int32(1)))
+}
+
 // A signed message is taken once: whoever has overheard it cannot send it again.
 func TestReplayedSignature(t *testing.T) {
 	t.Parallel()

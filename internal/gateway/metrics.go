@@ -131,7 +131,7 @@ func newMetrics(version string, log *slog.Logger, read gauges) *metrics {
 			Name: "headgate_refused_connections_total", Help: "Connections that were closed because their address had too many.",
 		}),
 		accepts: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "headgate_accepts_total", Help: "Asynchronous runs by outcome: Accepted, NotDurable for those that could not be stored, or Backlog for those that were not accepted because too many wait.",
+			Name: "headgate_accepts_total", Help: "Asynchronous runs by outcome: Accepted, NotDurable for those that could not be stored, TooLarge for those that never can, or Backlog for those that were not accepted because too many wait.",
 		}, []string{"outcome"}),
 		droppedRecords: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "headgate_run_records_dropped_total", Help: "Records of synchronous runs that were not kept because there were too many.",

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/headgate-io/headgate/internal/bus"
@@ -81,14 +82,19 @@ func (h *handler) serveRun(ctx context.Context, x *exchange, id string) {
 }
 
 // admitAsker lets a caller in whom one of the flows admits that the id of a run
-// may belong to. Without any, the run does not exist.
+// may belong to. Without any, the run does not exist. Of a flow that is not
+// available at this moment nobody can tell whom it admits.
 func (h *handler) admitAsker(x *exchange, routes []*route) *problem {
-	p := &problemUnknownRun
+	p, unavailable := &problemUnknownRun, false
 	for _, r := range routes {
-		if r.flow == nil || r.program.Webhook == nil {
+		if r.program.Webhook == nil {
 			continue
 		}
 		x.route = r
+		if r.flow == nil {
+			unavailable = true
+			continue
+		}
 		if p = h.checkAddress(x); p == nil {
 			p = h.identify(x, r.credentials)
 		}
@@ -96,15 +102,23 @@ func (h *handler) admitAsker(x *exchange, routes []*route) *problem {
 			return nil
 		}
 	}
+	if unavailable {
+		return &problemUnavailable
+	}
 	return p
 }
 
 // awaitRun returns what is known of a run: at once, or when it has ended, if the
 // caller prefers to wait.
 func (h *handler) awaitRun(ctx context.Context, x *exchange, worker *work.Worker, run bus.Run) (*runDocument, error) {
-	wait := min(readPreferences(x.r.Header[headerPrefer]).wait, maxPollWait)
-	if wait <= 0 {
+	wait := readPreferences(x.r.Header[headerPrefer]).wait
+	switch {
+	case wait <= 0:
 		return h.lookUp(ctx, worker, run)
+	case wait > maxPollWait:
+		wait = maxPollWait
+	default:
+		x.w.Header().Set(headerPreferenceApplied, "wait="+strconv.Itoa(int(wait/time.Second)))
 	}
 	if err := http.NewResponseController(x.w).SetWriteDeadline(time.Now().Add(wait + h.limits.write)); err != nil {
 		h.log.Debug("A write deadline could not be set", "error", err)

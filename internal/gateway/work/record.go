@@ -69,7 +69,12 @@ func stepSummary(s *runner.StepResult) bus.StepSummary {
 func (a *attempt) outcome(result *runner.Result, state string) bus.Record {
 	request := a.request
 	if request == nil {
-		request = &runner.Request{RunID: a.entry.ID, Attempt: a.entry.Attempt, Trigger: a.entry.Trigger}
+		// It was not begun. Its caller may ask about it all the same.
+		var err error
+		if request, err = DecodeRequest(a.entry.Data); err != nil {
+			request = &runner.Request{}
+		}
+		request.RunID, request.Attempt, request.Trigger = a.entry.ID, a.entry.Attempt, a.entry.Trigger
 	}
 	record := NewRecord(a.flow, request, result, state)
 	record.Accepted = a.entry.Accepted

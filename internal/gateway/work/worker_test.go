@@ -206,7 +206,9 @@ func TestACanceledRunEnds(t *testing.T) {
 	g.Expect(Cancel(t.Context(), r.client, bus.Run{Flow: p.Key, ID: waiting})).To(Succeed())
 	g.Expect(Cancel(t.Context(), r.client, bus.Run{Flow: p.Key, ID: running})).To(Succeed())
 	g.Expect(r.end(t, p.Key, running).State).To(Equal(bus.StateFailed))
-	g.Expect(r.end(t, p.Key, waiting).Failure.Message).To(Equal("the run was canceled"))
+	record := r.end(t, p.Key, waiting)
+	g.Expect(record.Failure.Message).To(Equal("the run was canceled"))
+	g.Expect(record.Credential).To(Equal("pets/anyone"), "who has started it may ask about it")
 	g.Expect(u.keys()).To(HaveLen(1))
 	g.Eventually(func() error { return Cancel(t.Context(), r.client, bus.Run{Flow: p.Key, ID: running}) }, patience).
 		Should(MatchError(ErrNotPending))
@@ -278,7 +280,9 @@ func TestAPoisonousRunIsGivenUp(t *testing.T) {
 	g.Expect(err).NotTo(HaveOccurred())
 	r := startWorker(t, server, "gateway-0")
 	r.serve(t, p)
-	g.Expect(r.end(t, p.Key, id).State).To(Equal(bus.StateDeadLettered))
+	record := r.end(t, p.Key, id)
+	g.Expect(record.State).To(Equal(bus.StateDeadLettered))
+	g.Expect(record.Credential).To(Equal("pets/anyone"), "who has started it may ask about it")
 	g.Expect(u.keys()).To(BeEmpty())
 }
 
