@@ -133,7 +133,8 @@ func newRunsCancel(o *runsFlags, s Streams) *cobra.Command {
 		Short: "End a run that waits or is under way",
 		Long: "Cancel ends a run: one that waits for its turn or its next attempt does not begin,\n" +
 			"and what is under way is interrupted. Steps that have finished are not undone. The\n" +
-			"run fails, is not tried again, and leaves no dead letter.",
+			"run fails, is not tried again, and leaves no dead letter. Cancel returns when the run\n" +
+			"has ended, within --timeout.",
 		Args: cobra.ExactArgs(2),
 		RunE: func(c *cobra.Command, args []string) error {
 			run, err := o.run(args[0], args[1])
@@ -153,12 +154,14 @@ func cancelRun(ctx context.Context, client *bus.Client, s Streams, run bus.Run) 
 	if record.State != bus.StateQueued && record.State != bus.StateRunning {
 		return &exitError{statusFailed, fmt.Errorf("run %s has ended: %s", run, record.State)}
 	}
-	err = work.Cancel(ctx, client, run)
-	if errors.Is(err, work.ErrNotPending) {
+	record, err = work.Cancel(ctx, client, run)
+	switch {
+	case errors.Is(err, work.ErrNotPending):
 		return &exitError{statusFailed, fmt.Errorf("run %s has just ended, or no gateway looks after it at this moment: try again", run)}
-	}
-	if err != nil {
+	case err != nil:
 		return err
+	case record.State != bus.StateFailed:
+		return &exitError{statusFailed, fmt.Errorf("run %s has just ended: %s", run, record.State)}
 	}
 	_, err = fmt.Fprintf(s.Out, "Canceled %s\n", run)
 	return err

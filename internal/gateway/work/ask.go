@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/headgate-io/headgate/internal/bus"
 )
@@ -62,17 +63,40 @@ func Running(ctx context.Context, client *bus.Client, run bus.Run) (bool, error)
 // ErrNotPending is returned for a run that has ended, or never was.
 var ErrNotPending = errors.New("the run is not pending")
 
-// Cancel ends a run that waits or is under way. When it returns nil, the run is
-// about to end, which its record tells.
-func Cancel(ctx context.Context, client *bus.Client, run bus.Run) error {
+// endPoll is how often a run is looked for that is about to end: who waits may
+// miss what is told of it.
+const endPoll = time.Second
+
+// Cancel ends a run that waits or is under way, and returns how it ended, which is
+// as the run itself would have if that came first. An error of ctx says that the
+// run has not ended yet; it may be asked for again.
+func Cancel(ctx context.Context, client *bus.Client, run bus.Run) (bus.Record, error) {
+	ended, err := client.AwaitDone(ctx, run.ID)
+	if err != nil {
+		return bus.Record{}, fmt.Errorf("cancel run %s: %w", run, err)
+	}
+	defer ended.Stop()
 	a, err := ask(ctx, client, question{Ask: askCancel, Run: run})
 	if err != nil {
-		return fmt.Errorf("cancel run %s: %w", run, err)
+		return bus.Record{}, fmt.Errorf("cancel run %s: %w", run, err)
 	}
 	if !a.Known {
-		return fmt.Errorf("cancel run %s: %w", run, ErrNotPending)
+		return bus.Record{}, fmt.Errorf("cancel run %s: %w", run, ErrNotPending)
 	}
-	return nil
+	for {
+		waiting, cancel := context.WithTimeout(ctx, endPoll)
+		_ = ended.Wait(waiting) // whether it has ended is looked at
+		cancel()
+		record, err := client.Runs().Get(ctx, run)
+		switch {
+		case err == nil:
+			return record, nil
+		case ctx.Err() != nil:
+			return bus.Record{}, fmt.Errorf("cancel run %s: it was told to end, and has not: %w", run, ctx.Err())
+		case !errors.Is(err, bus.ErrNotFound):
+			return bus.Record{}, fmt.Errorf("cancel run %s: %w", run, err)
+		}
+	}
 }
 
 func ask(ctx context.Context, client *bus.Client, q question) (answer, error) {

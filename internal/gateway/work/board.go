@@ -30,6 +30,8 @@ type board struct {
 	namespaces map[string]*namespace
 	// due are the flows that have runs which wait for a time.
 	due dueHeap
+	// ends are runs that are canceled, and are begun without a turn.
+	ends []*ticket
 }
 
 // namespace is one of those that share the slots.
@@ -173,6 +175,11 @@ func (b *board) release(key program.Key, now time.Time) {
 	for _, k := range q.keys {
 		q.expose(k, now)
 	}
+	for _, p := range q.known {
+		if p.canceled && p.state == stateWaiting {
+			b.end(q, p, now)
+		}
+	}
 	b.settle(q)
 }
 
@@ -284,6 +291,9 @@ func (b *board) next(now time.Time) *ticket {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.wake(now)
+	if t := b.nextEnd(); t != nil {
+		return t
+	}
 	for b.busy < b.slots {
 		ns := b.pick()
 		if ns == nil {
@@ -302,14 +312,19 @@ func (b *board) next(now time.Time) *ticket {
 			continue
 		}
 		t := &ticket{flow: q, pending: p}
-		p.state = stateRunning
-		q.running[p] = t
-		ns.running++
-		b.busy++
-		b.settle(q)
+		b.start(t)
 		return t
 	}
 	return nil
+}
+
+// start gives a run its slot.
+func (b *board) start(t *ticket) {
+	t.state = stateRunning
+	t.flow.running[t.pending] = t
+	t.flow.ns.running++
+	b.busy++
+	b.settle(t.flow)
 }
 
 // take takes the first run that may begin, or nil. Those that are being moved
@@ -365,7 +380,11 @@ func (b *board) wake(now time.Time) {
 		if len(q.waiting) == 0 || q.waiting[0].due > now.UnixNano() {
 			return
 		}
-		if p, ok := heap.Pop(&q.waiting).(*pending); ok {
+		switch p, ok := heap.Pop(&q.waiting).(*pending); {
+		case !ok:
+		case p.canceled && p.state == stateWaiting:
+			b.end(q, p, now)
+		default:
 			heap.Push(&q.ready, p)
 		}
 		b.settle(q)

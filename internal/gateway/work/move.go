@@ -121,7 +121,11 @@ func (b *board) putBack(t *ticket, seq uint64, now time.Time) {
 	}
 	t.storedAt(seq)
 	t.state = stateWaiting
-	if t.displaced {
+	switch {
+	case t.canceled:
+		t.displaced, t.due = false, 0
+		b.end(q, t.pending, now)
+	case t.displaced:
 		t.displaced = false
 		q.place(t.pending, now)
 	}

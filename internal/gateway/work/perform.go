@@ -105,7 +105,10 @@ func (a *attempt) read(ctx context.Context) (ready bool, err error) {
 			return false, err
 		}
 	}
-	if a.flow = w.flow(t.flow.key); a.flow == nil {
+	switch a.flow = w.flow(t.flow.key); {
+	case w.board.isCanceled(t):
+		return true, nil
+	case a.flow == nil:
 		return false, errors.New("its flow is not served at this moment")
 	}
 	if !t.uncertain && !t.resumes && a.entry.Attempt == 1 {

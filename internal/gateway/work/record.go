@@ -13,10 +13,20 @@ import (
 // redacts is not in it, and neither are declared secrets, nor what let the
 // caller in.
 func NewRecord(f *runner.Flow, request *runner.Request, result *runner.Result, state string) bus.Record {
-	p := f.Program()
+	record := bareRecord(f.Program().Key, request, result, state)
+	record.Revision = f.Revision()
+	if keepsPayloads(f.Program().History, result) {
+		record.Request = f.RecordRequest(request)
+		record.Response = f.RecordResult(result)
+	}
+	return record
+}
+
+// bareRecord is what can be told of a run without its flow.
+func bareRecord(flow program.Key, request *runner.Request, result *runner.Result, state string) bus.Record {
 	record := bus.Record{
-		Run: bus.Run{Flow: p.Key, ID: result.RunID}, State: state, Trigger: request.Trigger,
-		Credential: request.Credential, Subject: request.Subject, Revision: f.Revision(), Attempts: request.Attempt,
+		Run: bus.Run{Flow: flow, ID: result.RunID}, State: state, Trigger: request.Trigger,
+		Credential: request.Credential, Subject: request.Subject, Attempts: request.Attempt,
 		Accepted: request.Time, Started: result.Started, Finished: result.Finished,
 	}
 	for i := range result.Steps {
@@ -30,10 +40,6 @@ func NewRecord(f *runner.Flow, request *runner.Request, result *runner.Result, s
 	}
 	if result.Answer != nil {
 		record.Status = result.Answer.Status
-	}
-	if keepsPayloads(p.History, result) {
-		record.Request = f.RecordRequest(request)
-		record.Response = f.RecordResult(result)
 	}
 	return record
 }
@@ -75,6 +81,14 @@ func (a *attempt) outcome(result *runner.Result, state string) bus.Record {
 			request = &runner.Request{}
 		}
 		request.RunID, request.Attempt, request.Trigger = a.entry.ID, a.entry.Attempt, a.entry.Trigger
+		if state == bus.StateFailed {
+			request.Attempt-- // It was canceled before this one.
+		}
+	}
+	if a.flow == nil {
+		record := bareRecord(a.entry.Flow, request, result, state)
+		record.Accepted = a.entry.Accepted
+		return record
 	}
 	record := NewRecord(a.flow, request, result, state)
 	record.Accepted = a.entry.Accepted

@@ -56,6 +56,11 @@ func (b *board) again(t *ticket, seq uint64, due, now time.Time) {
 	}
 	t.storedAt(seq)
 	t.due, t.state = due.UnixNano(), stateWaiting
+	if t.canceled {
+		b.unblock(t, now)
+		b.end(q, t.pending, now)
+		return
+	}
 	if k := q.keys[t.key]; t.key != 0 && k != nil {
 		heap.Push(&k.runs, t.pending)
 	} else {
@@ -166,34 +171,4 @@ func (b *board) find(key program.Key, id string) *pending {
 		return p
 	}
 	return nil
-}
-
-// cancel makes a run end: one that is under way is interrupted, one that waits
-// is begun in order to be ended. Both find that they are canceled.
-func (b *board) cancel(key program.Key, id string, now time.Time) (known, running bool) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	p := b.find(key, id)
-	if p == nil {
-		return false, false
-	}
-	p.canceled = true
-	q := b.flows[key]
-	if t := q.running[p]; t != nil {
-		if t.cancel != nil {
-			t.cancel()
-		}
-		return true, true
-	}
-	// Its time has come, if it waits for one.
-	for i, waiting := range q.waiting {
-		if waiting == p {
-			heap.Remove(&q.waiting, i)
-			p.due = 0
-			q.place(p, now)
-			b.settle(q)
-			break
-		}
-	}
-	return true, false
 }

@@ -203,15 +203,21 @@ func TestACanceledRunEnds(t *testing.T) {
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(state.State).To(Equal(bus.StateRunning))
 
-	g.Expect(Cancel(t.Context(), r.client, bus.Run{Flow: p.Key, ID: waiting})).To(Succeed())
-	g.Expect(Cancel(t.Context(), r.client, bus.Run{Flow: p.Key, ID: running})).To(Succeed())
-	g.Expect(r.end(t, p.Key, running).State).To(Equal(bus.StateFailed))
-	record := r.end(t, p.Key, waiting)
+	record, err := Cancel(t.Context(), r.client, bus.Run{Flow: p.Key, ID: waiting})
+	g.Expect(err).NotTo(HaveOccurred())
+	_, under := r.board.state(p.Key, running)
+	g.Expect(under).To(BeTrue(), "the one before it goes on")
+	g.Expect(record.State).To(Equal(bus.StateFailed))
 	g.Expect(record.Failure.Message).To(Equal("the run was canceled"))
 	g.Expect(record.Credential).To(Equal("pets/anyone"), "who has started it may ask about it")
+	record, err = Cancel(t.Context(), r.client, bus.Run{Flow: p.Key, ID: running})
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(record.State).To(Equal(bus.StateFailed))
 	g.Expect(u.keys()).To(HaveLen(1))
-	g.Eventually(func() error { return Cancel(t.Context(), r.client, bus.Run{Flow: p.Key, ID: running}) }, patience).
-		Should(MatchError(ErrNotPending))
+	g.Eventually(func() error {
+		_, err := Cancel(t.Context(), r.client, bus.Run{Flow: p.Key, ID: running})
+		return err
+	}, patience).Should(MatchError(ErrNotPending))
 }
 
 // A run that has ended is not begun again, whoever queues it late: a former owner
