@@ -15,13 +15,14 @@ import (
 
 // Bucket names.
 const (
-	bucketPrograms = "programs"
-	bucketGateways = "gateways"
-	bucketReports  = "reports"
-	bucketCache    = "cache"
-	bucketSeen     = "seen"
-	bucketLeases   = "leases"
-	bucketTicks    = "ticks"
+	bucketPrograms  = "programs"
+	bucketGateways  = "gateways"
+	bucketReports   = "reports"
+	bucketCache     = "cache"
+	bucketSeen      = "seen"
+	bucketLeases    = "leases"
+	bucketTicks     = "ticks"
+	bucketRevisions = "revisions"
 )
 
 // buckets lists those that a gateway cannot work without.

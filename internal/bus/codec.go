@@ -17,7 +17,10 @@ import (
 // front (encoding/binary). An envelope is a version byte, the number of entries
 // and the entries, each with its length in front.
 const (
-	entryVersion    = 1
+	entryVersion = 1
+	// entryRevision is the version of an entry that names its revision, right
+	// before its data: builds that do not know of that must not run it.
+	entryRevision   = 2
 	envelopeVersion = 1
 	// maxEnvelopeEntries bounds the entries of one envelope.
 	maxEnvelopeEntries = 4096
@@ -39,7 +42,11 @@ func appendTime(b []byte, t time.Time) []byte {
 
 // appendEntry appends the stored form of e, which must be valid.
 func appendEntry(b []byte, e *Entry) []byte {
-	b = append(b, entryVersion)
+	version := byte(entryVersion)
+	if e.Revision != "" {
+		version = entryRevision
+	}
+	b = append(b, version)
 	b = appendText(b, e.Flow.Namespace)
 	b = appendText(b, e.Flow.Name)
 	b = appendText(b, e.ID)
@@ -50,14 +57,17 @@ func appendEntry(b []byte, e *Entry) []byte {
 	b = appendText(b, e.OrderKey)
 	b = appendText(b, e.Trigger)
 	b = appendTime(b, e.Accepted)
+	if version == entryRevision {
+		b = appendText(b, e.Revision)
+	}
 	b = binary.AppendUvarint(b, uint64(len(e.Data)))
 	return append(b, e.Data...)
 }
 
 // entrySize is an upper bound of what appendEntry appends.
 func entrySize(e *Entry) int {
-	return len(e.Flow.Namespace) + len(e.Flow.Name) + len(e.ID) + len(e.OrderKey) + len(e.Trigger) + len(e.Data) +
-		1 + 11*binary.MaxVarintLen64
+	return len(e.Flow.Namespace) + len(e.Flow.Name) + len(e.ID) + len(e.OrderKey) + len(e.Revision) + len(e.Trigger) + len(e.Data) +
+		1 + 12*binary.MaxVarintLen64
 }
 
 // decoder reads what the append functions wrote. The first error sticks.
@@ -73,16 +83,19 @@ func (d *decoder) fail() {
 	}
 }
 
-func (d *decoder) version(want byte) {
+// version reads a version, which must be from 1 to newest.
+func (d *decoder) version(newest byte) byte {
 	if len(d.rest) == 0 {
 		d.fail()
-		return
+		return 0
 	}
-	if v := d.rest[0]; v != want {
-		d.rest, d.err = nil, fmt.Errorf("%w: version %d, this build reads %d", errDamaged, v, want)
-		return
+	v := d.rest[0]
+	if v < 1 || v > newest {
+		d.rest, d.err = nil, fmt.Errorf("%w: version %d, this build reads %d", errDamaged, v, newest)
+		return 0
 	}
 	d.rest = d.rest[1:]
+	return v
 }
 
 func (d *decoder) uint() uint64 {
@@ -136,7 +149,7 @@ const maxCounter = 1 << 30
 // decodeEntry reads the stored form of an entry. Data is part of the input.
 func decodeEntry(b []byte) (Entry, error) {
 	d := decoder{rest: b}
-	d.version(entryVersion)
+	version := d.version(entryRevision)
 	var e Entry
 	e.Flow = program.Key{Namespace: string(d.bytes(maxSubdomain)), Name: string(d.bytes(maxSubdomain))}
 	e.ID = string(d.bytes(maxRunID))
@@ -147,6 +160,9 @@ func decodeEntry(b []byte) (Entry, error) {
 	e.OrderKey = string(d.bytes(maxOrderKey))
 	e.Trigger = string(d.bytes(maxTrigger))
 	e.Accepted = d.time()
+	if version == entryRevision {
+		e.Revision = string(d.bytes(maxRevision))
+	}
 	e.Data = d.bytes(MaxEntryData)
 	if d.err == nil && len(d.rest) > 0 {
 		d.fail()

@@ -28,13 +28,17 @@ func TestEntriesComeBackAsTheyWere(t *testing.T) {
 	full := testEntry("orders", "abc123")
 	full.Attempt, full.Starts, full.Order, full.OrderKey = 7, 3, math.MaxUint64, "k1"
 	full.Due = time.UnixMilli(1_900_000_000_123)
+	pinned := testEntry("orders", "abc124")
+	pinned.Revision = "0123456789abcdef"
 	small := testEntry("a", "x")
 	small.Data, small.Trigger, small.Accepted = []byte{}, "", time.Time{}
 
-	got, err := decodeEnvelope(encodeEnvelope([][]byte{appendEntry(nil, &full), appendEntry(nil, &small)}))
+	got, err := decodeEnvelope(encodeEnvelope([][]byte{appendEntry(nil, &full), appendEntry(nil, &pinned), appendEntry(nil, &small)}))
 
 	g.Expect(err).NotTo(HaveOccurred())
-	g.Expect(got).To(Equal([]Entry{full, small}))
+	g.Expect(got).To(Equal([]Entry{full, pinned, small}))
+	g.Expect(appendEntry(nil, &full)[0]).To(Equal(byte(1)), "builds of before read it")
+	g.Expect(appendEntry(nil, &pinned)[0]).To(Equal(byte(2)), "builds of before must not run it")
 }
 
 func TestDamagedEnvelopesAreRefused(t *testing.T) {
@@ -67,6 +71,7 @@ func TestEntriesThatCannotBeStoredAreRefused(t *testing.T) {
 		"attempt":    func(e *Entry) { e.Attempt = 0 },
 		"starts":     func(e *Entry) { e.Starts = -1 },
 		"order key":  func(e *Entry) { e.OrderKey = "a b" },
+		"revision":   func(e *Entry) { e.Revision = "a.b" },
 		"trigger":    func(e *Entry) { e.Trigger = strings.Repeat("a", 257) },
 		"large data": func(e *Entry) { e.Data = make([]byte, MaxEntryData+1) },
 	} {

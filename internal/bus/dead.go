@@ -17,8 +17,9 @@ import (
 )
 
 // letterVersion is the version of a stored letter: the byte itself, the reason,
-// the time, and the entry, with the codec of entries.
-const letterVersion = 1
+// the time, since version 2 the revision, and the entry, with the codec of
+// entries.
+const letterVersion = 2
 
 // maxReason bounds the reason of a letter, bytes; longer ones are cut.
 const maxReason = 1024
@@ -26,6 +27,9 @@ const maxReason = 1024
 // Letter is a run that was given up, with what is needed to run it again.
 type Letter struct {
 	Entry
+	// GivenUpBy is the revision of the program that ran last, as program.Revision
+	// names it; empty if that is not known.
+	GivenUpBy string
 	// Reason for people: no values, no secrets.
 	Reason string
 	// Time when the run was given up. Milliseconds are kept.
@@ -39,14 +43,15 @@ type Dead struct{ c *Client }
 // Dead returns the dead letters.
 func (c *Client) Dead() *Dead { return &Dead{c} }
 
-// Put stores a run that is given up, in place of an earlier letter of it, and
-// returns nil once that is durable.
-func (d *Dead) Put(ctx context.Context, e Entry, reason string) error {
+// Put stores a run that a revision of its program has given up, in place of an
+// earlier letter of it, and returns nil once that is durable.
+func (d *Dead) Put(ctx context.Context, e Entry, revision, reason string) error {
 	if err := e.validate(); err != nil {
 		return fmt.Errorf("dead letter: %w", err)
 	}
 	b := appendText([]byte{letterVersion}, truncate(reason, maxReason))
 	b = appendTime(b, d.c.clock.Now())
+	b = appendText(b, truncate(revision, maxRevision))
 	b = appendEntry(b, &e)
 	msg := &nats.Msg{Subject: e.letter(), Data: d.c.sealer.sealFor(streamDead, e.letter(), b)}
 	if _, err := d.c.publish(ctx, msg); err != nil {
@@ -77,8 +82,11 @@ func (c *Client) openLetter(msg *jetstream.RawStreamMsg) (Letter, error) {
 		return Letter{}, err
 	}
 	d := decoder{rest: plain}
-	d.version(letterVersion)
+	version := d.version(letterVersion)
 	l := Letter{Reason: string(d.bytes(maxReason)), Time: d.time()}
+	if version >= letterVersion {
+		l.GivenUpBy = string(d.bytes(maxRevision))
+	}
 	if d.err != nil {
 		return Letter{}, d.err
 	}

@@ -14,6 +14,7 @@
 // # Buckets
 //
 //   - programs: one sealed program per Flow, written by the controller only.
+//   - revisions: what earlier programs of a Flow were, without their secrets.
 //   - gateways: one heartbeat per gateway replica; entries expire by themselves.
 //   - reports: run counters and credential use, per object and replica.
 //   - cache, seen: values that flows store, and ids that must not be taken twice.
@@ -91,7 +92,8 @@
 // member of the cluster that holds the bucket: the controller signs each program,
 // and each marker of a deleted one, for its place, which is the incarnation, the
 // name and the revision. So an earlier program cannot be put in the place of a
-// later one either. Others refuse what is not signed and keep what they have; the
+// later one either. An earlier revision is signed for its name, and is run only
+// by a replayed run that asks for it, with the secrets of today. Others refuse what is not signed and keep what they have; the
 // controller notices and puts things right. The signature is a header, and is
 // insisted on when the Secret has the key that verifies it: the Secret of an
 // earlier version gets that key when every program has been signed.

@@ -40,6 +40,10 @@ var (
 	// ErrNotSigned is returned for a stored program that the controller did not
 	// put where it is.
 	ErrNotSigned = errors.New("program was not signed by the controller")
+	// ErrRevision is returned for an earlier revision of a Flow that is kept but
+	// cannot be used: it was not put by the controller, this build cannot read it,
+	// or it needs a secret that the Flow does not have any more.
+	ErrRevision = errors.New("revision cannot be used")
 	// ErrUnavailable is returned when the bus cannot take a write at this
 	// moment, or did not say whether it did. The write may have happened.
 	ErrUnavailable = errors.New("bus cannot store at this moment")

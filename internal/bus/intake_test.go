@@ -274,7 +274,7 @@ func TestDrainingAgainChangesNothing(t *testing.T) {
 	}
 	flow := testEntry("orders", "x").Flow
 	g.Expect(gateway.Runs().Put(t.Context(), Record{Run: Run{flow, "ended"}, State: "Succeeded"})).To(Succeed())
-	g.Expect(gateway.Dead().Put(t.Context(), testEntry("orders", "dead"), "poison")).To(Succeed())
+	g.Expect(gateway.Dead().Put(t.Context(), testEntry("orders", "dead"), "", "poison")).To(Succeed())
 	second := testEntry("orders", "retried")
 	second.Attempt = 2
 	_, err := gateway.Queue().Put(t.Context(), second, nil)

@@ -38,7 +38,7 @@ func fillAlone(t *testing.T, dir string) (pending []string) {
 	_, err = gateway.Queue().PutStep(t.Context(), Run{Flow: orders, ID: pending[3]}, 1, []byte("second"))
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(gateway.Runs().Put(t.Context(), Record{Run: Run{Flow: orders, ID: pending[0]}, State: StateSucceeded})).To(Succeed())
-	g.Expect(gateway.Dead().Put(t.Context(), testEntry("orders", "dead"), "it failed")).To(Succeed())
+	g.Expect(gateway.Dead().Put(t.Context(), testEntry("orders", "dead"), "", "it failed")).To(Succeed())
 	g.Expect(gateway.Cache().Put(t.Context(), orders, `"for ever"`, []byte(`1`), 0)).To(Succeed())
 	g.Expect(gateway.Cache().Put(t.Context(), orders, `"an hour"`, []byte(`2`), time.Hour)).To(Succeed())
 	g.Expect(gateway.Cache().Put(t.Context(), orders, `"gone"`, []byte(`3`), 0)).To(Succeed())

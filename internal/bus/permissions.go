@@ -66,8 +66,8 @@ func streamSubjects(stream string) string {
 	return strings.ToLower(stream) + ".>"
 }
 
-// gatewaySubjects gives a gateway a view of programs and a pen for its own
-// heartbeats and reports; the streams of runs it reads, writes and purges: they
+// gatewaySubjects gives a gateway a view of programs and their earlier revisions,
+// and a pen for its own heartbeats and reports; the streams of runs it reads, writes and purges: they
 // are the gateways' own. It can neither make nor change nor remove a stream. It
 // answers other gateways.
 //
@@ -92,18 +92,18 @@ func gatewaySubjects() []string {
 		jsAPI + "STREAM.MSG.GET." + streamName(bucketReports),
 		subjectPrefix(bucketReports) + ">",
 	}
+	revisions := streamName(bucketRevisions)
 	for _, s := range allRunStreams() {
-		subjects = append(subjects,
-			jsAPI+"STREAM.INFO."+s,
-			jsAPI+"STREAM.MSG.GET."+s,
-			streamSubjects(s),
-		)
+		subjects = append(subjects, jsAPI+"STREAM.INFO."+s, jsAPI+"STREAM.MSG.GET."+s)
+		if s != revisions {
+			subjects = append(subjects, streamSubjects(s))
+		}
 	}
 	// Purged in bulk, and followed from one end to the other.
 	for _, s := range runStreams {
 		subjects = append(subjects, jsAPI+"STREAM.PURGE."+s)
 	}
-	for _, s := range append([]string{streamName(bucketLeases)}, runStreams...) {
+	for _, s := range append([]string{streamName(bucketLeases), revisions}, runStreams...) {
 		subjects = append(subjects,
 			jsAPI+"CONSUMER.CREATE."+s+".>",
 			jsAPI+"CONSUMER.INFO."+s+".>",

@@ -26,7 +26,7 @@ func (c *Client) Programs() *Programs { return &Programs{c} }
 // Put stores p under its key, signed, and returns its revision. When the bucket
 // has exactly this program already, nothing is written and its revision is
 // returned: a controller that restarts may put everything again without any
-// gateway noticing. Only the controller may.
+// gateway noticing. An earlier revision goes to Revisions. Only the controller may.
 func (p *Programs) Put(ctx context.Context, prog *program.Program) (revision uint64, err error) {
 	key, err := programKey(prog.Key)
 	if err != nil {
@@ -36,18 +36,22 @@ func (p *Programs) Put(ctx context.Context, prog *program.Program) (revision uin
 	if err != nil {
 		return 0, fmt.Errorf("put program: %w", err)
 	}
-	revision, err = p.put(ctx, key, plain)
+	revision, err = p.put(ctx, key, prog, plain)
 	if err != nil {
 		return 0, fmt.Errorf("put program %s: %w", prog.Key, err)
 	}
 	return revision, nil
 }
 
-func (p *Programs) put(ctx context.Context, key string, plain []byte) (uint64, error) {
+func (p *Programs) put(ctx context.Context, key string, prog *program.Program, plain []byte) (uint64, error) {
 	stored, err := p.stored(ctx, key)
-	if err == nil && stored.signed {
-		if old, err := p.c.sealer.open(key, stored.value); err == nil && bytes.Equal(old, plain) {
+	if err == nil {
+		old, err := p.c.sealer.open(key, stored.value)
+		if err == nil && stored.signed && bytes.Equal(old, plain) {
 			return stored.revision, nil
+		}
+		if err == nil {
+			p.keep(ctx, old, prog)
 		}
 	}
 	if err != nil && !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrNotSigned) {
@@ -58,6 +62,25 @@ func (p *Programs) put(ctx context.Context, key string, plain []byte) (uint64, e
 		return 0, fmt.Errorf("%w: %d bytes, limit %d", ErrTooLarge, len(sealed), maxProgramSize)
 	}
 	return p.write(ctx, key, &nats.Msg{Data: sealed})
+}
+
+// keep makes an earlier revision of what plain is replaced by next. That it cannot
+// is no reason not to replace it.
+func (p *Programs) keep(ctx context.Context, plain []byte, next *program.Program) {
+	old, err := program.Decode(plain)
+	if err != nil || old.Unavailable != "" {
+		return // Nothing can have run with it.
+	}
+	revision, err := old.Revision()
+	if err != nil {
+		return
+	}
+	if replacedBy, err := next.Revision(); err == nil && replacedBy == revision {
+		return // A secret was rotated.
+	}
+	if err := p.c.Revisions().keep(ctx, old, revision); err != nil {
+		p.c.log.Warn("A revision of a program is not kept, no run can be replayed with it", "flow", old.Key.String(), "revision", revision, "error", err)
+	}
 }
 
 // Get returns the program of a Flow and its revision. ErrNotFound when there is
@@ -80,7 +103,8 @@ func (p *Programs) Get(ctx context.Context, k program.Key) (*program.Program, ui
 }
 
 // Delete replaces the program of a Flow by a signed marker; gateways stop serving
-// it. Deleting what is not there is no error. Only the controller may.
+// it. Its earlier revisions go too. Deleting what is not there is no error. Only
+// the controller may.
 func (p *Programs) Delete(ctx context.Context, k program.Key) error {
 	key, err := programKey(k)
 	if err != nil {
@@ -91,6 +115,9 @@ func (p *Programs) Delete(ctx context.Context, k program.Key) error {
 	msg.Header.Set(jetstream.MsgRollup, jetstream.MsgRollupSubject)
 	if _, err := p.write(ctx, key, msg, jetstream.WithMsgTTL(markerTTL)); err != nil {
 		return fmt.Errorf("delete program %s: %w", k, err)
+	}
+	if err := p.c.Revisions().forget(ctx, k, "*"); err != nil {
+		return fmt.Errorf("delete earlier revisions of program %s: %w", k, err)
 	}
 	return nil
 }

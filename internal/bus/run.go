@@ -53,6 +53,9 @@ type Entry struct {
 	// OrderKey is a short hash of what the Flow orders its runs by, or empty:
 	// up to 64 letters and digits.
 	OrderKey string
+	// Revision of the program that the run has to be run with, as
+	// program.Revision names it; empty for the one that is served then.
+	Revision string
 	// Trigger is what started the run, for the run log.
 	Trigger string
 	// Accepted is when the run was. Milliseconds are kept.
@@ -65,6 +68,7 @@ type Entry struct {
 const (
 	maxRunID    = 64
 	maxOrderKey = 64
+	maxRevision = 64
 	maxTrigger  = 256
 	// MaxEntryData bounds Entry.Data, and the data of a checkpoint or record,
 	// bytes: what fits in one message with everything around it.
@@ -94,6 +98,8 @@ func (e *Entry) validate() error {
 		return fmt.Errorf("run: %d starts", e.Starts)
 	case e.OrderKey != "" && (len(e.OrderKey) > maxOrderKey || !token.MatchString(e.OrderKey)):
 		return fmt.Errorf("run: order key is not up to %d letters and digits", maxOrderKey)
+	case e.Revision != "" && (len(e.Revision) > maxRevision || !token.MatchString(e.Revision)):
+		return fmt.Errorf("run: revision is not up to %d letters and digits", maxRevision)
 	case len(e.Trigger) > maxTrigger:
 		return fmt.Errorf("%w: trigger of %d bytes, limit %d", ErrTooLarge, len(e.Trigger), maxTrigger)
 	case len(e.Data) > MaxEntryData:

@@ -115,13 +115,14 @@ func TestDeadLettersAreKeptUntilDeleted(t *testing.T) {
 	_, _, gateway := startBus(t)
 	dead := gateway.Dead()
 	for _, id := range []string{"a", "b", "c"} {
-		g.Expect(dead.Put(t.Context(), testEntry("orders", id), "Upstream4xx of "+id)).To(Succeed())
+		g.Expect(dead.Put(t.Context(), testEntry("orders", id), "rev1", "Upstream4xx of "+id)).To(Succeed())
 	}
-	g.Expect(dead.Put(t.Context(), testEntry("other", "x"), "poison")).To(Succeed())
+	g.Expect(dead.Put(t.Context(), testEntry("other", "x"), "", "poison")).To(Succeed())
 
 	l, err := dead.Get(t.Context(), Run{orders, "b"})
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(l.Reason).To(Equal("Upstream4xx of b"))
+	g.Expect(l.GivenUpBy).To(Equal("rev1"))
 	g.Expect(l.Entry).To(Equal(testEntry("orders", "b")))
 	g.Expect(l.Time).NotTo(BeZero())
 

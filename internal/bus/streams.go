@@ -31,11 +31,12 @@ const (
 // them, and an earlier controller does not try: sync runs work without.
 var (
 	runStreams = []string{streamIntake, streamQueue, streamRuns, streamDead}
-	runBuckets = []string{bucketCache, bucketSeen, bucketLeases, bucketTicks}
+	runBuckets = []string{bucketCache, bucketSeen, bucketLeases, bucketTicks, bucketRevisions}
 )
 
 const (
-	// deadAge is how long a dead letter is kept that nobody looks after.
+	// deadAge is how long a dead letter is kept that nobody looks after, and an
+	// earlier revision of a Flow.
 	deadAge = 30 * 24 * time.Hour
 	// recordAge is how long a record is kept whose Flow is gone, and so nobody
 	// trims it.
@@ -48,7 +49,7 @@ const (
 const DefaultStoreSize = DefaultMaxStore
 
 // minStore is the smallest store whose shares are of use: the programs bucket
-// has room for eight programs of the largest size.
+// has room for seven programs of the largest size.
 const minStore = 128 << 20
 
 // shares are the parts of the store that each stream and bucket may fill, in
@@ -56,7 +57,7 @@ const minStore = 128 << 20
 // refuses writes and leaves the others alone:
 //
 //	             of 128   of 1 GiB   full means
-//	programs       32     256 MiB    an edit of a Flow is not served
+//	programs       31     248 MiB    an edit of a Flow is not served
 //	QUEUE          32     256 MiB    accepted runs wait in INTAKE, retries where they are
 //	RUNS           24     192 MiB    the oldest records go before their history is over
 //	INTAKE         16     128 MiB    accepts are answered with 503
@@ -65,23 +66,25 @@ const minStore = 128 << 20
 //	seen            4      32 MiB    calls that are deduplicated are answered with 503
 //	gateways        2      16 MiB    a replica counts as gone
 //	reports         2      16 MiB    counters of new Flows are missing
+//	revisions       2      16 MiB    the oldest revisions of Flows go
 //	leases          1       8 MiB    (a few kilobytes)
 //	ticks           1       8 MiB    (a few hundred bytes per schedule)
 //
 // On disk a stream takes up to twice its share, because what was removed leaves
 // holes until half of a block is holes: see DefaultMaxStore.
 var shares = map[string]int64{
-	streamName(bucketPrograms): 32,
-	streamQueue:                32,
-	streamRuns:                 24,
-	streamIntake:               16,
-	streamDead:                 8,
-	streamName(bucketCache):    4,
-	streamName(bucketSeen):     4,
-	streamName(bucketGateways): 2,
-	streamName(bucketReports):  2,
-	streamName(bucketLeases):   1,
-	streamName(bucketTicks):    1,
+	streamName(bucketPrograms):  31,
+	streamQueue:                 32,
+	streamRuns:                  24,
+	streamIntake:                16,
+	streamDead:                  8,
+	streamName(bucketCache):     4,
+	streamName(bucketSeen):      4,
+	streamName(bucketGateways):  2,
+	streamName(bucketReports):   2,
+	streamName(bucketRevisions): 2,
+	streamName(bucketLeases):    1,
+	streamName(bucketTicks):     1,
 }
 
 // share returns the bytes that a stream may fill.
@@ -129,13 +132,19 @@ func runConfigs(o BucketOptions) []jetstream.StreamConfig {
 		{bucketSeen, "Ids that Headgate's flows have seen, sealed", maxSmallValue},
 		{bucketLeases, "Who of Headgate's gateways looks after what", maxSmallValue},
 		{bucketTicks, "Last ticks of the schedules of Headgate's flows", maxSmallValue},
+		{bucketRevisions, "Earlier revisions of Headgate's flows, sealed", maxProgramSize},
 	} {
 		cfg := bucketConfig(b.name, o)
 		cfg.Description = b.description
 		cfg.MaxMsgSize = b.limit
-		if b.name == bucketLeases {
+		switch b.name {
+		case bucketLeases:
 			// Those who watch see that a lease is over.
 			cfg.SubjectDeleteMarkerTTL = leaseMarkerTTL
+		case bucketRevisions:
+			// No dead letter asks for one that was replaced longer ago.
+			cfg.MaxAge = deadAge
+			cfg.Discard = jetstream.DiscardOld
 		}
 		configs = append(configs, cfg)
 	}

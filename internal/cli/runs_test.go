@@ -74,7 +74,20 @@ type shopServed struct {
 	*served
 
 	upstream     *shopUpstream
+	file         string
 	busURL, keys string
+}
+
+// edit replaces something in what is served.
+func (s *shopServed) edit(t *testing.T, from, to string) {
+	t.Helper()
+	text, err := os.ReadFile(s.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(s.file, []byte(strings.ReplaceAll(string(text), from, to)), 0o600); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func serveShop(t *testing.T) *shopServed {
@@ -89,7 +102,7 @@ func serveShop(t *testing.T) *shopServed {
 			t.Errorf("the keys of the bus are still there after serve: %v", err)
 		}
 	})
-	s := &shopServed{serve(t, dir, "--bus-dir", keys), u, "", keys}
+	s := &shopServed{served: serve(t, dir, "--bus-dir", keys), upstream: u, file: filepath.Join(dir, "shop.yaml"), keys: keys}
 	_, after, found := strings.Cut(s.out.String(), "Runs: headgate runs list --bus-url ")
 	if !found {
 		t.Fatalf("serve does not say where its bus is: %s", s.out)
@@ -189,6 +202,41 @@ func TestRunsShowsAndReplaysWhatWasGivenUp(t *testing.T) {
 	g.Expect(records).To(HaveLen(2))
 	g.Expect([]string{records[0].ID, records[1].ID}).To(Equal([]string{third, second}))
 	g.Expect(s.err.String()).NotTo(ContainSubstring(card))
+}
+
+// The Flow is edited after a run has failed, and the run is replayed with what it
+// was and with what it is.
+func TestRunsReplaysWithAnEarlierRevision(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	s := serveShop(t)
+	var ids []string
+	for range 3 {
+		id := s.order(t, "orders", `{"item": "cheese", "card": "-"}`)
+		s.becomes(t, "orders", id, bus.StateDeadLettered)
+		ids = append(ids, id)
+	}
+	before := s.becomes(t, "orders", ids[0], bus.StateDeadLettered).Revision
+	s.edit(t, `json: {booked: "${request.body.item}"}`, `json: {reserved: "${request.body.item}"}`)
+	s.upstream.healed.Store(true)
+
+	replay := func(id string, args ...string) bus.Record {
+		status, out, stderr := s.runs(t, append([]string{"replay", "shop/orders", id}, args...)...)
+		g.Expect(status).To(Equal(0), stderr)
+		return s.becomes(t, "orders", strings.TrimSpace(strings.TrimPrefix(out, id+" -> ")), bus.StateSucceeded)
+	}
+	g.Eventually(func() string {
+		_, _, stderr := s.runs(t, "replay", "shop/orders", ids[0], "--revision", "0123456789abcdef")
+		return stderr
+	}).WithTimeout(patience).Should(MatchRegexp(`there is no 0123456789abcdef of shop/orders any more; it is [0-9a-f]{16} now, and of the earlier ones there are: ` + before + `\n`))
+	status, _, _ := s.runs(t, "replay", "shop/orders", ids[0], "--revision", "0123456789abcdef")
+	g.Expect(status).To(Equal(1))
+
+	g.Expect(replay(ids[0]).Result).To(MatchJSON(`{"reserved": "cheese"}`))
+	g.Expect(replay(ids[1], "--revision", "failed").Result).To(MatchJSON(`{"booked": "cheese"}`))
+	third := replay(ids[2], "--revision", before)
+	g.Expect(third.Result).To(MatchJSON(`{"booked": "cheese"}`))
+	g.Expect(third.Revision).To(Equal(before))
 }
 
 func TestRunsReplaysARange(t *testing.T) {
@@ -303,6 +351,7 @@ func TestRunsRefusesWhatItCannotDo(t *testing.T) {
 		{"an id that is none", []string{"get", "shop/orders", "1"}, 2, `"1" is not the id of a run`},
 		{"a run of another flow", []string{"get", "shop/orders", unknown}, 1, "there is no run " + unknown + " of Flow shop/orders"},
 		{"replay of nothing", []string{"replay", "shop/orders"}, 2, "name one run, or replay all with --all-dead"},
+		{"no revision", []string{"replay", "shop/orders", unknown, "--revision", ""}, 2, "revision: name one, or current or failed"},
 		{"a range of one", []string{"replay", "shop/orders", unknown, "--since", "1h"}, 2, "since and until are for --all-dead"},
 		{"a time that is none", []string{"replay", "shop/orders", "--all-dead", "--since", "yesterday"}, 2, `since: "yesterday" is neither`},
 		{"keys twice", []string{"list", "shop/orders", "--bus-secret", "-"}, 2, "one of --bus-dir and --bus-secret"},

@@ -150,8 +150,10 @@ func listRuns(ctx context.Context, client *bus.Client, flow program.Key, limit i
 type letter struct {
 	bus.Run
 
-	Trigger  string    `json:"trigger,omitempty"`
-	Attempts int       `json:"attempts"`
+	Trigger  string `json:"trigger,omitempty"`
+	Attempts int    `json:"attempts"`
+	// Revision of the Flow that gave the run up.
+	Revision string    `json:"revision,omitempty"`
 	Accepted time.Time `json:"accepted,omitzero"`
 	Time     time.Time `json:"time"`
 	Reason   string    `json:"reason"`
@@ -166,7 +168,9 @@ func (o *runsList) letters(ctx context.Context, client *bus.Client, s Streams, o
 	letters := make([]letter, 0, len(found))
 	for i := range found {
 		l := &found[i]
-		letters = append(letters, letter{l.Run, l.Trigger, l.Attempt, l.Accepted, l.Time, l.Reason})
+		letters = append(letters, letter{
+			Run: l.Run, Trigger: l.Trigger, Attempts: l.Attempt, Revision: l.GivenUpBy, Accepted: l.Accepted, Time: l.Time, Reason: l.Reason,
+		})
 	}
 	if o.output == "json" {
 		return printJSON(s.Out, letters)

@@ -23,8 +23,8 @@ import (
 type runsReplay struct {
 	*runsFlags
 
-	all          bool
-	since, until string
+	all                    bool
+	since, until, revision string
 }
 
 func newRunsReplay(flags *runsFlags, s Streams) *cobra.Command {
@@ -34,21 +34,29 @@ func newRunsReplay(flags *runsFlags, s Streams) *cobra.Command {
 		Short: "Start runs again that were given up",
 		Long: "Replay makes new runs of dead letters. A new run has an id of its own, and so other\n" +
 			"idempotency keys, begins with the first step, and gets the request as it came.\n" +
-			"It runs the Flow as it is now: earlier revisions are not kept, so that there is no\n" +
-			"way to run one; apply the old manifest first if that is what it takes.\n\n" +
+			"It runs the Flow as it is now, or with --revision failed the revision that gave the\n" +
+			"run up, or any other by its name, which get and the status of the Flow show. The last\n" +
+			"ten of each Flow are kept, for thirty days. An earlier revision runs with today's\n" +
+			"Secrets; flows that it calls or sends events to are as they are now.\n\n" +
 			"Each dead letter is removed once its new run is accepted, which is told as\n" +
 			"\"old -> new\", the oldest first. After an error replay again: what was accepted is\n" +
 			"not accepted twice.",
 		Example: "  headgate runs replay -n pets orders RUN --bus-dir /etc/headgate/bus\n" +
-			"  headgate runs replay -n pets orders --all-dead --since 2h --bus-dir /etc/headgate/bus",
+			"  headgate runs replay -n pets orders --all-dead --since 2h --bus-dir /etc/headgate/bus\n" +
+			"  headgate runs replay -n pets orders RUN --revision failed --bus-dir /etc/headgate/bus",
 		Args: cobra.RangeArgs(1, 2),
 		RunE: func(c *cobra.Command, args []string) error { return o.run(c.Context(), s, args) },
 	}
 	c.Flags().BoolVar(&o.all, "all-dead", false, "all dead letters of the Flow")
 	c.Flags().StringVar(&o.since, "since", "", "with --all-dead: only what was given up at this time or later, RFC 3339 or how long ago, such as 2h")
 	c.Flags().StringVar(&o.until, "until", "", "with --all-dead: only what was given up before this time")
+	c.Flags().StringVar(&o.revision, "revision", revisionCurrent,
+		"revision of the Flow to run: "+revisionCurrent+", "+work.RevisionFailed+" (the one that gave the run up), or a name")
 	return c
 }
+
+// revisionCurrent is what is served when a run begins.
+const revisionCurrent = "current"
 
 func (o *runsReplay) run(ctx context.Context, s Streams, args []string) error {
 	if o.all == (len(args) == 2) {
@@ -56,6 +64,9 @@ func (o *runsReplay) run(ctx context.Context, s Streams, args []string) error {
 	}
 	if !o.all && (o.since != "" || o.until != "") {
 		return errors.New("since and until are for --all-dead")
+	}
+	if o.revision == "" {
+		return errors.New("revision: name one, or " + revisionCurrent + " or " + work.RevisionFailed)
 	}
 	now := time.Now()
 	since, err := instant("since", o.since, now)
@@ -149,8 +160,14 @@ func (o *runsReplay) replay(ctx context.Context, s Streams, which func(context.C
 func (o *runsReplay) one(ctx context.Context, client *bus.Client, intake *bus.Intake, s Streams, run bus.Run) error {
 	ctx, cancel := context.WithTimeout(ctx, o.timeout)
 	defer cancel()
-	id, err := work.Replay(ctx, client, intake, run)
+	revision := o.revision
+	if revision == revisionCurrent {
+		revision = ""
+	}
+	id, err := work.Replay(ctx, client, intake, run, revision)
 	switch {
+	case errors.Is(err, work.ErrNoRevision):
+		return &exitError{statusFailed, err}
 	case errors.Is(err, bus.ErrNotFound) && o.all:
 		return nil // Somebody else has replayed it meanwhile.
 	case errors.Is(err, bus.ErrNotFound):

@@ -16,6 +16,7 @@ import (
 	"github.com/headgate-io/headgate/internal/bus"
 	"github.com/headgate-io/headgate/internal/gateway/work"
 	"github.com/headgate-io/headgate/internal/program"
+	"github.com/headgate-io/headgate/internal/runner"
 )
 
 // runBus runs the bus and everything that lives on it, until ctx is done; then
@@ -119,6 +120,13 @@ func (g *Gateway) useBus(ctx context.Context, o bus.ClientOptions) error {
 	ticking, _ := g.opts.Clock.(clock.WithTicker) // a clock that only tells the time leaves waiting to the real one
 	worker := work.New(client, work.Options{
 		Replica: g.opts.Replica, Observer: runObserver{g.reports, g.metrics}, Logger: g.log, Clock: ticking,
+		Link: func(p *program.Program) (f *runner.Flow, err error) {
+			err = g.metrics.linking(p, func() error {
+				f, err = g.runner.Link(p)
+				return err
+			})
+			return f, err
+		},
 	})
 
 	group, done := errgroup.WithContext(ctx)

@@ -80,18 +80,33 @@ type linker struct {
 
 var errLinkPanic = errors.New("internal error while linking")
 
-// link returns the route of a program, which holds its share of the reporter
-// until release. The error is fit for the status of the Flow. No program can
-// take the gateway down.
-func (l *linker) link(p *program.Program) (r *route, err error) {
+// linking calls link for a program. No program can take the gateway down.
+func (m *metrics) linking(p *program.Program, link func() error) (err error) {
 	defer func() {
 		if cause := recover(); cause != nil {
-			l.metrics.panics.Inc()
-			l.metrics.log.Error("Linking a program panicked", "namespace", p.Namespace, "flow", p.Name,
+			m.panics.Inc()
+			m.log.Error("Linking a program panicked", "namespace", p.Namespace, "flow", p.Name,
 				"panic", fmt.Sprint(cause), "stack", string(debug.Stack()))
-			r, err = nil, errLinkPanic
+			err = errLinkPanic
 		}
 	}()
+	return link()
+}
+
+// link returns the route of a program, which holds its share of the reporter
+// until release. The error is fit for the status of the Flow.
+func (l *linker) link(p *program.Program) (r *route, err error) {
+	err = l.metrics.linking(p, func() error {
+		r, err = l.linkRoute(p)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+func (l *linker) linkRoute(p *program.Program) (r *route, err error) {
 	r = bareRoute(p)
 	if p.Unavailable != "" {
 		r.unavailable = p.Unavailable

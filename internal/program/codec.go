@@ -44,27 +44,39 @@ func Encode(p *Program) ([]byte, error) {
 // Decode reads what Encode wrote and validates it. Fields that this version
 // does not know are an error: a gateway must not serve half of what was meant.
 func Decode(data []byte) (*Program, error) {
+	p, err := decode(data, func(stored map[auth.SecretID][]byte) auth.Keyring {
+		secrets := make(auth.Keyring, len(stored))
+		for id, b := range stored {
+			secrets[id] = auth.NewSecret(b)
+		}
+		return secrets
+	})
+	if err != nil {
+		return nil, fmt.Errorf("decode program: %w", err)
+	}
+	return p, nil
+}
+
+// decode reads an envelope; secrets makes those of the program of the stored ones.
+func decode(data []byte, secrets func(map[auth.SecretID][]byte) auth.Keyring) (*Program, error) {
 	var e envelope
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&e); err != nil {
-		return nil, fmt.Errorf("decode program: %w", err)
+		return nil, err
 	}
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return nil, errors.New("decode program: data after the program")
+		return nil, errors.New("data after the program")
 	}
 	if e.Version != formatVersion {
-		return nil, fmt.Errorf("decode program: format version %d, this build reads %d", e.Version, formatVersion)
+		return nil, fmt.Errorf("format version %d, this build reads %d", e.Version, formatVersion)
 	}
 	if e.Program == nil {
-		return nil, errors.New("decode program: empty")
+		return nil, errors.New("empty")
 	}
-	e.Program.Secrets = make(auth.Keyring, len(e.Secrets))
-	for id, b := range e.Secrets {
-		e.Program.Secrets[id] = auth.NewSecret(b)
-	}
+	e.Program.Secrets = secrets(e.Secrets)
 	if err := e.Program.Validate(); err != nil {
-		return nil, fmt.Errorf("decode program: %w", err)
+		return nil, err
 	}
 	return e.Program, nil
 }

@@ -100,6 +100,7 @@ func findQueued(ctx context.Context, client *bus.Client, run bus.Run) (bus.Recor
 func Pending(ctx context.Context, client *bus.Client, entry *bus.Entry) bus.Record {
 	record := bus.Record{
 		Run: entry.Run, State: bus.StateQueued, Trigger: entry.Trigger, Accepted: entry.Accepted, Attempts: entry.Attempt - 1,
+		Revision: entry.Revision,
 	}
 	if running, err := Running(ctx, client, entry.Run); err == nil && running {
 		record.State, record.Attempts = bus.StateRunning, entry.Attempt

@@ -138,7 +138,7 @@ func startWorkerWith(t testing.TB, client *bus.Client, name string, change ...fu
 	t.Helper()
 	r := &replica{client: client, counts: &counts{}}
 	o := Options{
-		Replica: name, Observer: r.counts, Logger: testLogger(t),
+		Replica: name, Link: testRunner().Link, Observer: r.counts, Logger: testLogger(t),
 		Jitter: func(time.Duration) time.Duration { return time.Millisecond },
 	}
 	for _, c := range change {

@@ -183,8 +183,30 @@ func (a *attempt) lost(failure *runner.Error) *runner.Result {
 	return &runner.Result{RunID: a.entry.ID, Started: now, Finished: now, Err: failure}
 }
 
+// choose chooses the revision that the run is run with. It tells whether there is
+// one; if not, the run is settled or is tried again.
+func (a *attempt) choose(ctx context.Context) bool {
+	w := a.w
+	f, err := w.revision(ctx, a.flow, a.entry.Revision)
+	switch {
+	case err == nil:
+		a.flow = f
+		return true
+	case errors.Is(err, errRevision):
+		a.settle(ctx, a.lost(&runner.Error{Class: program.ClassValidation, Message: err.Error()}))
+	default:
+		w.log.Warn("A revision of a flow cannot be read, it is tried again", "flow", a.entry.Flow.String(), "run", a.entry.ID,
+			"revision", a.entry.Revision, "error", err)
+		w.later(ctx, a.t)
+	}
+	return false
+}
+
 // run makes the attempt.
 func (a *attempt) run(ctx context.Context) {
+	if !a.choose(ctx) {
+		return
+	}
 	request, err := DecodeRequest(a.entry.Data) //nolint:contextcheck // Nothing in it waits.
 	if err != nil {
 		a.settle(ctx, a.lost(&runner.Error{Class: program.ClassValidation, Message: "the request cannot be read any more"}))
@@ -325,12 +347,20 @@ func (a *attempt) abandon() {
 	w.board.again(a.t, a.t.seq, now, now)
 }
 
+// revision returns what the attempt was run with, or was to be.
+func (a *attempt) revision() string {
+	if a.flow == nil || a.entry.Revision != "" {
+		return a.entry.Revision
+	}
+	return a.flow.Revision()
+}
+
 // bury stores a run that is given up: its request, to be replayed, and the
 // record of its end. ErrFull of package bus if there is no room for that.
 func (a *attempt) bury(ctx context.Context, result *runner.Result) error {
 	full := false
 	err := a.until(ctx, "the dead letter", func(ctx context.Context) error {
-		err := a.w.client.Dead().Put(ctx, a.entry, result.Err.Report())
+		err := a.w.client.Dead().Put(ctx, a.entry, a.revision(), result.Err.Report())
 		full = errors.Is(err, bus.ErrFull)
 		if full {
 			return nil

@@ -91,7 +91,7 @@ func (a *attempt) outcome(result *runner.Result, state string) bus.Record {
 		return record
 	}
 	record := NewRecord(a.flow, request, result, state)
-	record.Accepted = a.entry.Accepted
+	record.Accepted, record.Revision = a.entry.Accepted, a.revision()
 	if a.entry.Trigger == runner.TriggerWebhook {
 		record.Result = a.flow.StoredValue(result)
 	}

@@ -34,7 +34,7 @@ func TestALetterIsReplayedOnce(t *testing.T) {
 	g.Expect(err).NotTo(HaveOccurred())
 
 	healed.Store(true)
-	id, err := Replay(t.Context(), r.client, r.intake, old)
+	id, err := Replay(t.Context(), r.client, r.intake, old, "")
 	g.Expect(err).NotTo(HaveOccurred())
 	prefix, ok := ParseID(id)
 	g.Expect(ok).To(BeTrue())
@@ -43,11 +43,11 @@ func TestALetterIsReplayedOnce(t *testing.T) {
 	record := r.end(t, p.Key, id)
 	g.Expect(record.State).To(Equal(bus.StateSucceeded))
 	g.Expect(record.Result).To(MatchJSON(`{"done": "Gromit", "attempt": 1}`))
-	_, err = Replay(t.Context(), r.client, r.intake, old)
+	_, err = Replay(t.Context(), r.client, r.intake, old, "")
 	g.Expect(err).To(MatchError(bus.ErrNotFound))
 
-	g.Expect(r.client.Dead().Put(t.Context(), letter.Entry, letter.Reason)).To(Succeed())
-	again, err := Replay(t.Context(), r.client, r.intake, old)
+	g.Expect(r.client.Dead().Put(t.Context(), letter.Entry, letter.GivenUpBy, letter.Reason)).To(Succeed())
+	again, err := Replay(t.Context(), r.client, r.intake, old, "")
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(again).To(Equal(id))
 	g.Expect(r.client.WaitDrained(t.Context())).To(Succeed())

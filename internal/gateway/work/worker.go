@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	"k8s.io/utils/clock"
+	"k8s.io/utils/lru"
 
 	"github.com/headgate-io/headgate/internal/bus"
 	"github.com/headgate-io/headgate/internal/program"
@@ -32,6 +33,9 @@ type Options struct {
 	Patience time.Duration
 	// Slots is how many runs are under way at one time. Default DefaultSlots.
 	Slots int
+	// Link makes a program that can be run of an earlier revision of a flow. The
+	// error says why it cannot be run, and holds no secret. Required.
+	Link func(*program.Program) (*runner.Flow, error)
 	// Observer is told what becomes of runs. Required.
 	Observer Observer
 	// Logger of everything. Default slog.Default.
@@ -65,6 +69,8 @@ type Worker struct {
 	board  *board
 	// backlog knows which flows must not have more accepted.
 	backlog *backlog
+	// revisions has earlier revisions that are linked.
+	revisions *lru.Cache
 	// wake has a token when a run may be begun.
 	wake chan struct{}
 	// maxWaste is how many ended runs of a flow may be kept in the queue.
@@ -106,7 +112,8 @@ func New(client *bus.Client, o Options) *Worker {
 		o: o, log: o.Logger, clock: o.Clock, client: client, queue: client.Queue(),
 		intake: client.NewIntake(bus.IntakeOptions{Replica: o.Replica}),
 		board:  newBoard(o.Slots), backlog: newBacklog(defaultLimits, o.Clock, o.Logger), wake: make(chan struct{}, 1), maxWaste: defaultMaxWaste,
-		flows: make(map[program.Key]*served), listeners: make(map[program.Key]map[program.Key]bool),
+		revisions: lru.New(maxRevisions),
+		flows:     make(map[program.Key]*served), listeners: make(map[program.Key]map[program.Key]bool),
 		partitions: make(map[int]*partition),
 	}
 }
