@@ -13,7 +13,6 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"github.com/headgate-io/headgate/internal/auth"
 	"github.com/headgate-io/headgate/internal/program"
 )
 
@@ -33,18 +32,18 @@ type Revisions struct{ c *Client }
 // Revisions returns the bucket.
 func (c *Client) Revisions() *Revisions { return &Revisions{c} }
 
-// Get returns an earlier program of a Flow, with the secrets that are given.
+// Get returns an earlier program of the Flow of served, with the secrets of that.
 // ErrNotFound when it is not kept; ErrRevision when it cannot be used.
-func (r *Revisions) Get(ctx context.Context, flow program.Key, revision string, secrets auth.Keyring) (*program.Program, error) {
-	p, err := r.get(ctx, flow, revision, secrets)
+func (r *Revisions) Get(ctx context.Context, served *program.Program, revision string) (*program.Program, error) {
+	p, err := r.get(ctx, served, revision)
 	if err != nil {
-		return nil, fmt.Errorf("get revision %s of program %s: %w", truncate(revision, maxRevision), flow, err)
+		return nil, fmt.Errorf("get revision %s of program %s: %w", truncate(revision, maxRevision), served.Key, err)
 	}
 	return p, nil
 }
 
-func (r *Revisions) get(ctx context.Context, flow program.Key, revision string, secrets auth.Keyring) (*program.Program, error) {
-	key, err := revisionKey(flow, revision)
+func (r *Revisions) get(ctx context.Context, served *program.Program, revision string) (*program.Program, error) {
+	key, err := revisionKey(served.Key, revision)
 	if err != nil {
 		return nil, err
 	}
@@ -52,14 +51,14 @@ func (r *Revisions) get(ctx context.Context, flow program.Key, revision string, 
 	if err != nil {
 		return nil, err
 	}
-	p, err := r.open(flow, key, msg, secrets)
+	p, err := r.open(served, key, msg)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrRevision, err)
 	}
 	return p, nil
 }
 
-func (r *Revisions) open(flow program.Key, key string, msg *jetstream.RawStreamMsg, secrets auth.Keyring) (*program.Program, error) {
+func (r *Revisions) open(served *program.Program, key string, msg *jetstream.RawStreamMsg) (*program.Program, error) {
 	if _, err := r.c.trust.verify(revisionPlace(key), msg.Header, msg.Data); err != nil {
 		return nil, err
 	}
@@ -67,8 +66,8 @@ func (r *Revisions) open(flow program.Key, key string, msg *jetstream.RawStreamM
 	if err != nil {
 		return nil, err
 	}
-	p, err := program.Restore(plain, secrets)
-	if err == nil && p.Key != flow {
+	p, err := program.Restore(plain, served)
+	if err == nil && p.Key != served.Key {
 		err = fmt.Errorf("holds the program of %s", p.Key)
 	}
 	return p, err

@@ -10,7 +10,6 @@ import (
 	"github.com/nats-io/nats.go"
 	. "github.com/onsi/gomega"
 
-	"github.com/headgate-io/headgate/internal/auth"
 	"github.com/headgate-io/headgate/internal/program"
 )
 
@@ -38,7 +37,7 @@ func TestEarlierRevisionIsKeptWithoutItsSecrets(t *testing.T) {
 	put(t, controller, second)
 
 	g.Expect(gateway.Revisions().List(t.Context(), first.Key)).To(Equal([]string{one}))
-	got, err := gateway.Revisions().Get(t.Context(), first.Key, one, second.Secrets)
+	got, err := gateway.Revisions().Get(t.Context(), second, one)
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(got.Response.Status).To(Equal(201))
 	g.Expect(got.Secrets["secret/shop/api/key"].Reveal()).To(Equal([]byte("new-value")), "what was revoked is not used")
@@ -51,11 +50,11 @@ func TestEarlierRevisionIsKeptWithoutItsSecrets(t *testing.T) {
 	g.Expect(err).To(MatchError(ContainSubstring("secret is not loaded")))
 
 	// A secret that the Flow has no more is not got elsewhere.
-	_, err = gateway.Revisions().Get(t.Context(), first.Key, one, auth.Keyring{})
+	_, err = gateway.Revisions().Get(t.Context(), &program.Program{Key: first.Key}, one)
 	g.Expect(err).To(And(MatchError(ErrRevision), MatchError(ContainSubstring("secret is not loaded"))))
-	_, err = gateway.Revisions().Get(t.Context(), first.Key, "0123456789abcdef", second.Secrets)
+	_, err = gateway.Revisions().Get(t.Context(), second, "0123456789abcdef")
 	g.Expect(err).To(MatchError(ErrNotFound))
-	_, err = gateway.Revisions().Get(t.Context(), first.Key, "*", second.Secrets)
+	_, err = gateway.Revisions().Get(t.Context(), second, "*")
 	g.Expect(err).To(MatchError(ContainSubstring("is not up to 64 letters and digits")))
 }
 
@@ -159,7 +158,7 @@ func TestForgedRevisionIsNotUsed(t *testing.T) {
 		}
 		_, err := controller.js.PublishMsg(t.Context(), msg)
 		g.Expect(err).NotTo(HaveOccurred())
-		_, err = gateway.Revisions().Get(t.Context(), p.Key, forged.revision, p.Secrets)
+		_, err = gateway.Revisions().Get(t.Context(), p, forged.revision)
 		g.Expect(err).To(And(MatchError(ErrRevision), MatchError(ErrNotSigned)), name)
 	}
 }

@@ -21,12 +21,12 @@ func Archive(p *Program) ([]byte, error) {
 	return data, nil
 }
 
-// Restore reads what Archive wrote and gives the program the secrets of the one
-// that is served now: what was rotated is used as it is today, and what was
+// Restore reads what Archive wrote and gives the program the secrets of served,
+// which has replaced it: what was rotated is used as it is today, and what was
 // revoked is not used. A program that needs a secret which is not among them is
 // an error.
-func Restore(data []byte, secrets auth.Keyring) (*Program, error) {
-	p, err := decode(data, func(map[auth.SecretID][]byte) auth.Keyring { return maps.Clone(secrets) })
+func Restore(data []byte, served *Program) (*Program, error) {
+	p, err := decode(data, func(map[auth.SecretID][]byte) auth.Keyring { return maps.Clone(served.Secrets) })
 	if err != nil {
 		return nil, fmt.Errorf("restore program: %w", err)
 	}

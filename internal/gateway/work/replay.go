@@ -15,7 +15,7 @@ import (
 	"github.com/headgate-io/headgate/internal/bus"
 )
 
-// RevisionFailed, for Replay, is the revision that has given a run up.
+// RevisionFailed is, for Replay, the revision that has given a run up.
 const RevisionFailed = "failed"
 
 // ErrNoRevision is returned for a run that is to be replayed with a revision of
@@ -87,7 +87,7 @@ func chosen(ctx context.Context, client *bus.Client, letter *bus.Letter, revisio
 			ErrNoRevision, revision, letter.Flow, now, cmp.Or(strings.Join(kept, ", "), "none"))
 	}
 	if revision != now {
-		_, err = client.Revisions().Get(ctx, letter.Flow, revision, served.Secrets)
+		_, err = client.Revisions().Get(ctx, served, revision)
 	}
 	if errors.Is(err, bus.ErrRevision) {
 		return "", fmt.Errorf("%w: %w", ErrNoRevision, err)

@@ -45,7 +45,7 @@ func (w *Worker) revision(ctx context.Context, served *runner.Flow, name string)
 			return e.flow, nil
 		}
 	}
-	p, err := w.client.Revisions().Get(ctx, key.flow, name, served.Program().Secrets)
+	p, err := w.client.Revisions().Get(ctx, served.Program(), name)
 	switch {
 	case errors.Is(err, bus.ErrNotFound):
 		return nil, fmt.Errorf("%w: it is not kept", errRevision)
