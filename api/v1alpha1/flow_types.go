@@ -139,8 +139,10 @@ type ConcurrencyPolicy string
 // ScheduleTrigger starts a run at given times.
 type ScheduleTrigger struct {
 	// cron expression of five fields, or @yearly, @annually, @monthly, @weekly,
-	// @daily, @midnight or @hourly. Times that were missed while nothing ran are
-	// made up for by one run.
+	// @daily, @midnight or @hourly. Times that were missed while nothing ran, or
+	// while the Flow was suspended, are made up for by one run. When clocks change,
+	// a time with an hour is due once all the same: at the change if clocks are put
+	// forward over it, and the first time if it comes twice.
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=128

@@ -7,9 +7,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
-
-	"github.com/robfig/cron/v3"
 
 	"github.com/headgate-io/headgate/internal/bus"
 	"github.com/headgate-io/headgate/internal/program"
@@ -24,20 +23,13 @@ type timed struct {
 	schedule program.Schedule
 	uid      string
 	timing   timing
+	// identity of what last is about.
+	identity string
 	// partition under whose lease last was read.
 	partition *partition
 	// last tick that was dealt with, and the revision under which it is stored.
 	last     time.Time
 	revision uint64
-}
-
-// parseSchedule returns what a schedule is due by.
-func parseSchedule(s *program.Schedule) (timing, error) {
-	zone := s.TimeZone
-	if zone == "" {
-		zone = "Etc/UTC"
-	}
-	return cron.ParseStandard("CRON_TZ=" + zone + " " + s.Cron)
 }
 
 // tickUntil fires the schedules of this replica's partitions until ctx is done.
@@ -108,11 +100,9 @@ func (w *Worker) tick(ctx context.Context, table map[program.Key]*timed, key pro
 
 // storeTick stores that a tick was dealt with.
 func (w *Worker) storeTick(ctx context.Context, key program.Key, t *timed, tick time.Time) error {
-	value, err := tick.UTC().MarshalText()
-	if err != nil {
-		return err
-	}
-	if t.revision, err = w.client.Ticks().Put(ctx, key, value, t.revision); err != nil {
+	value := tick.UTC().Format(time.RFC3339Nano) + " " + t.identity
+	var err error
+	if t.revision, err = w.client.Ticks().Put(ctx, key, []byte(value), t.revision); err != nil {
 		return err
 	}
 	t.last = tick
@@ -120,13 +110,14 @@ func (w *Worker) storeTick(ctx context.Context, key program.Key, t *timed, tick 
 }
 
 // readSchedule returns a schedule with the tick that was last dealt with. One
-// that is seen for the first time begins now.
+// that is seen for the first time begins now: that of a new Flow of the name of
+// one that is gone, and one that was changed, missed nothing.
 func (w *Worker) readSchedule(ctx context.Context, key program.Key, p *program.Program, now time.Time) (*timed, error) {
 	timing, err := parseSchedule(p.Schedule)
 	if err != nil {
 		return nil, err
 	}
-	t := &timed{schedule: *p.Schedule, uid: p.UID, timing: timing}
+	t := &timed{schedule: *p.Schedule, uid: p.UID, timing: timing, identity: scheduleIdentity(p)}
 	value, revision, err := w.client.Ticks().Get(ctx, key)
 	if errors.Is(err, bus.ErrNotFound) {
 		return t, w.storeTick(ctx, key, t, now)
@@ -135,10 +126,19 @@ func (w *Worker) readSchedule(ctx context.Context, key program.Key, p *program.P
 		return nil, err
 	}
 	t.revision = revision
-	if err := t.last.UnmarshalText(value); err != nil {
+	last, identity, _ := strings.Cut(string(value), " ")
+	if identity != t.identity {
+		return t, w.storeTick(ctx, key, t, now)
+	}
+	if t.last, err = time.Parse(time.RFC3339Nano, last); err != nil {
 		return nil, fmt.Errorf("the last tick cannot be read: %w", err)
 	}
 	return t, nil
+}
+
+// scheduleIdentity tells the times of one schedule from those of another.
+func scheduleIdentity(p *program.Program) string {
+	return shortHash(p.UID + "\n" + p.Schedule.Cron + "\n" + p.Schedule.TimeZone)
 }
 
 // fire starts the run of a tick, as the concurrency policy wants it.

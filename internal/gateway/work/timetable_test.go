@@ -129,13 +129,68 @@ func TestMissedTicksStartOneRun(t *testing.T) {
 	g.Expect(u.keys()).To(Equal([]string{second.id(0) + "/store", second.id(4) + "/store", second.id(5) + "/store"}))
 }
 
+// A new Flow of the name of one that is gone, and a schedule that was changed, do
+// not make up for what they were never due at.
+func TestAScheduleBeginsWhenItIsMade(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]func(p *program.Program){
+		"another Flow": func(p *program.Program) { p.UID = "uid-another" },
+		"another time": func(p *program.Program) {
+			p.Schedule = &program.Schedule{Cron: "0 * * * *", TimeZone: "Europe/London", Policy: p.Schedule.Policy}
+		},
+		"another zone": func(p *program.Program) {
+			p.Schedule = &program.Schedule{Cron: p.Schedule.Cron, TimeZone: "Europe/Berlin", Policy: p.Schedule.Policy}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g := NewWithT(t)
+			u := startUpstream(t)
+			p := nightly(u, program.PolicyForbid)
+			s := startPlanner(t, startBus(t), "gateway-0", p, midsummer)
+			s.look(t, midsummer)
+			s.look(t, night(0))
+			s.end(t, p.Key, s.id(0))
+
+			changed := *p
+			change(&changed)
+			s.p = &changed
+			s.serve(t, &changed)
+			noon := night(3).Add(10*time.Hour + time.Minute)
+			s.look(t, noon)
+			value, _, err := s.client.Ticks().Get(t.Context(), p.Key)
+			g.Expect(err).NotTo(HaveOccurred())
+			g.Expect(string(value)).To(HavePrefix(noon.Format(time.RFC3339)), "nothing is due")
+			g.Expect(s.board.ticks(p.Key)).To(BeEmpty())
+
+			timing, err := parseSchedule(changed.Schedule)
+			g.Expect(err).NotTo(HaveOccurred())
+			due := timing.Next(noon)
+			s.look(t, due)
+			s.end(t, p.Key, tickID(p.Key, changed.UID, due))
+			g.Expect(u.keys()).To(HaveLen(2))
+		})
+	}
+	t.Run("another policy", func(t *testing.T) {
+		t.Parallel()
+		u := startUpstream(t)
+		p := nightly(u, program.PolicyForbid)
+		s := startPlanner(t, startBus(t), "gateway-0", p, midsummer)
+		s.look(t, midsummer)
+		s.p = nightly(u, program.PolicyAllow)
+		s.serve(t, s.p)
+		s.look(t, night(0).Add(time.Hour))
+		s.end(t, p.Key, s.id(0)) // it is the same schedule, and was missed
+	})
+}
+
 // A tick whose end was reached before it was noted, by a process that has gone, is
 // fired again, and is the same run.
 func TestATickThatIsFiredAgainRunsOnce(t *testing.T) {
 	t.Parallel()
 	g := NewWithT(t)
 	u := startUpstream(t)
-	p := nightly(u, program.PolicyForbid)
+	p := nightly(u, program.PolicyAllow) // it may still wait when the next one is due
 	p.Concurrency.Limit = 1
 	s := startPlanner(t, startBus(t), "gateway-0", p, night(0))
 	for range 2 {
