@@ -228,7 +228,8 @@ type RunRetry struct {
 	// +kubebuilder:validation:Maximum=100
 	Attempts *int32 `json:"attempts,omitempty"`
 
-	// backoff between attempts. Defaults to initial 5s, max 10m, factor 2.
+	// backoff between attempts. Defaults to initial 5s, max 10m, factor 2. A
+	// Retry-After of the upstream is obeyed, up to 24h.
 	// +optional
 	Backoff *Backoff `json:"backoff,omitempty"`
 }
@@ -255,7 +256,9 @@ type PayloadPolicy string
 
 // History says what is kept of finished runs.
 type History struct {
-	// limit of runs that are kept. Defaults to 100.
+	// limit of runs that are kept. Defaults to 100. What a run has answered is kept
+	// with it: where callers ask for that later, it is above the number of runs that
+	// end until they do.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=10000

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"sigs.k8s.io/yaml"
 
 	"github.com/headgate-io/headgate/internal/bus"
 	"github.com/headgate-io/headgate/internal/gateway/work"
@@ -167,12 +168,29 @@ func cancelRun(ctx context.Context, client *bus.Client, s Streams, run bus.Run) 
 	return err
 }
 
-// output checks the flag of a command that prints text or JSON.
+// outputUsage is the help of the flag that output checks.
+const outputUsage = "text, json or yaml"
+
+// output checks the flag of a command that prints text, JSON or YAML.
 func output(format string) error {
-	if format != "text" && format != "json" {
-		return fmt.Errorf("output: %q is neither text nor json", format)
+	switch format {
+	case "text", "json", "yaml":
+		return nil
+	default:
+		return fmt.Errorf("output: %q is none of text, json and yaml", format)
 	}
-	return nil
+}
+
+// printAs prints a document as JSON or YAML.
+func printAs(w io.Writer, format string, v any) error {
+	if format == "json" {
+		return printJSON(w, v)
+	}
+	document, err := yaml.Marshal(v)
+	if err == nil {
+		_, err = w.Write(document)
+	}
+	return err
 }
 
 func printJSON(w io.Writer, v any) error {

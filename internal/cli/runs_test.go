@@ -171,7 +171,7 @@ func TestRunsShowsAndReplaysWhatWasGivenUp(t *testing.T) {
 	status, text, _ := s.runs(t, "get", "shop/orders", id)
 	g.Expect(status).To(Equal(0))
 	g.Expect(text).To(MatchRegexp(`^Run: +` + id + `\nFlow: +shop/orders\nState: +DeadLettered\nTrigger: +Webhook\n`))
-	g.Expect(text).To(MatchRegexp(`\n  book +Failed +1 .* 502 +Upstream5xx\n`))
+	g.Expect(text).To(MatchRegexp(`\n  book +Failed +1 +- +\S+Z +\S+s +502 +Upstream5xx\n`))
 	g.Expect(text).To(And(ContainSubstring("\nRequest:\n"), ContainSubstring("cheese"), Not(ContainSubstring(card))))
 
 	// As long as the upstream is broken, a replay becomes a dead letter again.
@@ -194,6 +194,10 @@ func TestRunsShowsAndReplaysWhatWasGivenUp(t *testing.T) {
 	g.Expect(<-s.upstream.bodies).To(MatchJSON(`{"item": "cheese", "card": "` + card + `"}`))
 	_, out, _ = s.runs(t, "list", "--dead", "-n", "shop", "-o", "json")
 	g.Expect(out).To(MatchJSON(`[]`))
+	_, asYAML, _ := s.runs(t, "get", "-n", "shop", "orders", third, "-o", "yaml")
+	_, asJSON, _ := s.runs(t, "get", "-n", "shop", "orders", third, "-o", "json")
+	g.Expect(asYAML).To(MatchYAML(asJSON))
+	g.Expect(asYAML).To(ContainSubstring("state: Succeeded\n"))
 
 	// The newest comes first, and no more than were asked for.
 	_, out, _ = s.runs(t, "list", "-n", "shop", "orders", "--limit", "2", "-o", "json")
@@ -346,7 +350,7 @@ func TestRunsRefusesWhatItCannotDo(t *testing.T) {
 		{"all namespaces of a flow", []string{"list", "-A", "orders"}, 2, "all-namespaces: "},
 		{"a limit that is none", []string{"list", "shop/orders", "--limit", "0"}, 2, "limit: want 1 to "},
 		{"two namespaces", []string{"list", "shop/orders", "-n", "pets"}, 2, "the namespace of Flow shop/orders is not pets"},
-		{"a format that is none", []string{"list", "shop/orders", "-o", "yaml"}, 2, `output: "yaml" is neither text nor json`},
+		{"a format that is none", []string{"list", "shop/orders", "-o", "xml"}, 2, `output: "xml" is none of text, json and yaml`},
 		{"a flow that is none", []string{"list", "shop/nothing"}, 1, "there is no Flow shop/nothing"},
 		{"an id that is none", []string{"get", "shop/orders", "1"}, 2, `"1" is not the id of a run`},
 		{"a run of another flow", []string{"get", "shop/orders", unknown}, 1, "there is no run " + unknown + " of Flow shop/orders"},

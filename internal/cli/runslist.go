@@ -49,7 +49,7 @@ func newRunsList(flags *runsFlags, s Streams) *cobra.Command {
 	c.Flags().BoolVar(&o.dead, "dead", false, "only dead letters, of a Flow or of all")
 	c.Flags().BoolVarP(&o.all, "all-namespaces", "A", false, "the dead letters of all namespaces")
 	c.Flags().IntVar(&o.limit, "limit", defaultListLimit, fmt.Sprintf("show at most so many, 1 to %d", maxListLimit))
-	c.Flags().StringVarP(&o.output, "output", "o", "text", "text or json")
+	c.Flags().StringVarP(&o.output, "output", "o", "text", outputUsage)
 	return c
 }
 
@@ -98,8 +98,8 @@ func (o *runsList) records(ctx context.Context, client *bus.Client, s Streams, f
 			return err
 		}
 	}
-	if o.output == "json" {
-		return printJSON(s.Out, records)
+	if o.output != "text" {
+		return printAs(s.Out, o.output, records)
 	}
 	if len(records) == 0 {
 		_, err := fmt.Fprintf(s.Err, "Flow %s has no runs\n", flow)
@@ -172,8 +172,8 @@ func (o *runsList) letters(ctx context.Context, client *bus.Client, s Streams, o
 			Run: l.Run, Trigger: l.Trigger, Attempts: l.Attempt, Revision: l.GivenUpBy, Accepted: l.Accepted, Time: l.Time, Reason: l.Reason,
 		})
 	}
-	if o.output == "json" {
-		return printJSON(s.Out, letters)
+	if o.output != "text" {
+		return printAs(s.Out, o.output, letters)
 	}
 	if len(letters) == 0 {
 		_, err := fmt.Fprintln(s.Err, "There are no dead letters")

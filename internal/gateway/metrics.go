@@ -134,7 +134,7 @@ func newMetrics(version string, log *slog.Logger, read gauges) *metrics {
 			Name: "headgate_accepts_total", Help: "Asynchronous runs by outcome: Accepted, NotDurable for those that could not be stored, TooLarge for those that never can, or Backlog for those that were not accepted because too many wait.",
 		}, []string{"outcome"}),
 		droppedRecords: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "headgate_run_records_dropped_total", Help: "Records of synchronous runs that were not kept because there were too many.",
+			Name: "headgate_run_records_dropped_total", Help: "Records of synchronous runs that were not kept, because there were too many or the bus did not take them.",
 		}),
 		flows: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "headgate_flows", Help: "Flows known to this replica.",

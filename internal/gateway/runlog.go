@@ -19,6 +19,7 @@ import (
 // recordStore is bus.Runs.
 type recordStore interface {
 	PutBehind(record bus.Record) bool
+	Dropped() int64
 }
 
 // runLog takes the records of synchronous runs behind their answers, and writes
@@ -31,6 +32,10 @@ type runLog struct {
 	mu    sync.Mutex
 	flows map[program.Key]*recentRuns
 	held  int
+
+	// lost is how many records the store is known to have dropped. Only flushUntil
+	// uses it.
+	lost int64
 }
 
 // recentRuns are the newest runs of one flow, in a ring.
@@ -92,19 +97,22 @@ func (l *runLog) take() (records []bus.Record) {
 	return records
 }
 
-// flush writes what has come.
+// flush writes what has come. What the store has no room for, or cannot store
+// later, it counts itself.
 func (l *runLog) flush(store recordStore) {
 	for _, record := range l.take() {
-		if !store.PutBehind(record) {
-			l.dropped.Inc()
-		}
+		store.PutBehind(record)
 	}
+	lost := store.Dropped()
+	l.dropped.Add(float64(lost - l.lost))
+	l.lost = lost
 }
 
 // flushUntil writes until ctx is done, and then once more.
 func (l *runLog) flushUntil(ctx context.Context, store recordStore) {
 	ticker := time.NewTicker(runLogInterval)
 	defer ticker.Stop()
+	l.lost = store.Dropped()
 	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():

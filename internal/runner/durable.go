@@ -83,7 +83,7 @@ func (r *run) resume(s *step) bool {
 	}
 	r.result.Steps = append(r.result.Steps, StepResult{
 		Name: s.name, Skipped: out.skipped, Status: out.status,
-		Attempts: saved.Attempts, Duration: saved.Duration, Err: out.failure,
+		Attempts: saved.Attempts, Items: len(out.items), Started: saved.Began, Duration: saved.Duration, Err: out.failure,
 	})
 	return true
 }

@@ -175,6 +175,9 @@ type StepResult struct {
 	// Attempts that were made, for all items together; 0 when the step did not
 	// get as far.
 	Attempts int
+	// Items that a step with forEach had; 0 for any other.
+	Items    int
+	Started  time.Time
 	Duration time.Duration
 	// Err is nil unless the step failed.
 	Err *Error

@@ -93,6 +93,10 @@ const (
 	// with a CPU limit gets, which must not fail a run.
 	evaluationDeadline = time.Second
 
+	// maxRetryAfter bounds how long a run is put off on the word of an upstream,
+	// which may be wrong about the year.
+	maxRetryAfter = 24 * time.Hour
+
 	// maxSteps of one program; the API allows fewer.
 	maxSteps = 256
 

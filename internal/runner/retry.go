@@ -5,6 +5,7 @@ package runner
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"net/http"
 	"slices"
@@ -116,14 +117,18 @@ func Backoff(initial, longest program.Duration, factor, n int, jitter func(time.
 }
 
 // retryAfter returns how long an upstream wants to be left alone (RFC 9110
-// section 10.2.3), 0 if it does not say.
+// section 10.2.3), 0 if it does not say, and maxRetryAfter if that is longer.
 func retryAfter(header http.Header, now time.Time) time.Duration {
 	value := strings.TrimSpace(header.Get("Retry-After"))
-	if seconds, err := strconv.ParseUint(value, 10, 32); err == nil {
-		return time.Duration(seconds) * time.Second
+	seconds, err := strconv.ParseUint(value, 10, 32)
+	if err == nil {
+		return min(time.Duration(seconds)*time.Second, maxRetryAfter)
+	}
+	if errors.Is(err, strconv.ErrRange) {
+		return maxRetryAfter
 	}
 	if date, err := http.ParseTime(value); err == nil {
-		return max(date.Sub(now), 0)
+		return min(max(date.Sub(now), 0), maxRetryAfter)
 	}
 	return 0
 }

@@ -182,6 +182,8 @@ func (r *run) step(ctx context.Context, s *step) *Error {
 		Skipped:  out.skipped,
 		Status:   out.status,
 		Attempts: tried,
+		Items:    len(out.items),
+		Started:  started,
 		Duration: clock.Since(started),
 		Err:      failure,
 	})

@@ -110,6 +110,9 @@ type savedStep struct {
 	Items     []savedStep `cbor:"13,keyasint,omitempty"`
 	Succeeded int         `cbor:"14,keyasint,omitempty"`
 	Failed    int         `cbor:"15,keyasint,omitempty"`
+
+	// Began is when the step did; zero in what was stored before it was known.
+	Began time.Time `cbor:"16,keyasint,omitzero"`
 }
 
 // savedError is the stored form of an Error.
@@ -164,7 +167,7 @@ func newStepState(started time.Time, out *exchange, result *StepResult) (StepSta
 		return StepState{}, errStateTooLarge
 	}
 	saved := save(out)
-	saved.Started, saved.Attempts, saved.Duration = started, result.Attempts, result.Duration
+	saved.Started, saved.Began, saved.Attempts, saved.Duration = started, result.Started, result.Attempts, result.Duration
 	modes, err := stateModes()
 	if err != nil {
 		return StepState{}, err

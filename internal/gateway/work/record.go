@@ -59,7 +59,7 @@ func keepsPayloads(h program.History, result *runner.Result) bool {
 func stepSummary(s *runner.StepResult) bus.StepSummary {
 	out := bus.StepSummary{
 		Name: s.Name, State: bus.StateSucceeded, Attempts: s.Attempts, Status: s.Status,
-		DurationMillis: s.Duration.Milliseconds(),
+		Items: s.Items, Started: s.Started, DurationMillis: s.Duration.Milliseconds(),
 	}
 	switch {
 	case s.Skipped:
