@@ -192,23 +192,57 @@ func TestDuplicateThatDoesNotWaitAnyMore(t *testing.T) {
 	g.Expect(calls.Load()).To(Equal(int32(1)))
 }
 
-// A signed message is taken once: whoever has overheard it cannot send it again.
+// What was seen is known to the process that comes after.
+func TestDuplicateAfterARestart(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	dir := t.TempDir()
+	first := startGateway(t, func(o *Options) { o.StoreDir = dir })
+	ctl := connectController(t, first)
+	store := petstore(t)
+	g.Expect(ctl.put(petProgram("orders", store.URL, async, deduplicated), first)).To(Equal(bus.AckServed))
+	once := func(p *program.Program) {
+		signedBy(p)
+		p.Credentials["pets/hook"].HMAC.ID = &auth.IDForm{Header: "X-Github-Delivery", ReplayWindowMillis: time.Hour.Milliseconds()}
+	}
+	g.Expect(ctl.put(petProgram("signed", store.URL, once), first)).To(Equal(bus.AckServed))
+	send := func(gw *replica) reply {
+		return gw.send("POST", "/hook/pets/orders", gromit, asPartner("X-Request-Id", "7")...)
+	}
+	sign := func(gw *replica) int {
+		return gw.send("POST", "/hook/pets/signed", gromit, "Content-Type", jsonType,
+			githubHeader, githubSignature(hookSecret, gromit), "X-Github-Delivery", "7").StatusCode
+	}
+	id := runOf(g, send(first))
+	g.Expect(sign(first)).To(Equal(http.StatusCreated))
+	first.stop()
+
+	second := startGateway(t, func(o *Options) { o.StoreDir = dir })
+	eventually(t, func() bool { return second.get("/readyz").StatusCode == http.StatusOK })
+	g.Expect(runOf(g, send(second))).To(Equal(id))
+	g.Expect(sign(second)).To(Equal(http.StatusUnauthorized))
+}
+
+// A signed message is taken once, on whichever replica: whoever has overheard it
+// cannot send it again.
 func TestReplayedSignature(t *testing.T) {
 	t.Parallel()
 	g := NewWithT(t)
 	gw := startGateway(t)
 	ctl := connectController(t, gw)
+	other := startGateway(t, func(o *Options) { o.Replica, o.BusURL = "gateway-1", "tls://"+gw.BusAddr() })
 	store := petstore(t)
 	once := func(p *program.Program) {
 		signedBy(p)
 		p.Credentials["pets/hook"].HMAC.ID = &auth.IDForm{Header: "X-Github-Delivery", ReplayWindowMillis: time.Hour.Milliseconds()}
 	}
-	g.Expect(ctl.put(petProgram("pet-intake", store.URL, once), gw)).To(Equal(bus.AckServed))
-	send := func(id string) reply {
+	g.Expect(ctl.put(petProgram("pet-intake", store.URL, once), gw, other)).To(Equal(bus.AckServed))
+	sendTo := func(gw *replica, id string) reply {
 		return gw.send("POST", "/hook/pets/pet-intake", gromit, "Content-Type", jsonType,
 			githubHeader, githubSignature(hookSecret, gromit), "X-Github-Delivery", id)
 	}
-	g.Expect(send("7").StatusCode).To(Equal(http.StatusCreated))
+	send := func(id string) reply { return sendTo(gw, id) }
+	g.Expect(sendTo(other, "7").StatusCode).To(Equal(http.StatusCreated))
 	replayed := send("7")
 	g.Expect(replayed.StatusCode).To(Equal(http.StatusUnauthorized))
 	g.Expect(replayed.problem(t).Type).To(HaveSuffix("/unauthorized"))

@@ -209,3 +209,22 @@ func TestKeyInPath(t *testing.T) {
 	g.Expect(gw.logs.String()).NotTo(ContainSubstring("canary"))
 	g.Expect(gatherText(t, gw.metrics)).NotTo(ContainSubstring("canary"))
 }
+
+// Whoever has called an unlisted URL asks about its run with the same key.
+func TestRunOfAnUnlistedURL(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	gw := startGateway(t)
+	ctl := connectController(t, gw)
+	g.Expect(ctl.put(echoProgram("plain", "hello", keyedBy(auth.InPath, ""), async), gw)).To(Equal(bus.AckServed))
+	id := runOf(g, gw.send("POST", "/hook/pets/plain/"+callerKey, `{}`, "Content-Type", jsonType))
+	for target, status := range map[string]int{
+		id + "/" + callerKey: 200, id + "/%63" + callerKey[1:]: 200,
+		id: 401, id + "/canary-wrong": 401, id + "/": 404, id + "/" + callerKey + "/x": 404, id + "/" + callerKey + "/": 404,
+	} {
+		got := gw.send("GET", "/runs/"+target, "", "Prefer", "wait=30")
+		g.Expect(got.StatusCode).To(Equal(status), target)
+		g.Expect(got.body + fmt.Sprint(got.Header)).NotTo(ContainSubstring("canary"))
+	}
+	g.Expect(gw.logs.String()).NotTo(ContainSubstring("canary"))
+}

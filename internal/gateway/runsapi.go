@@ -9,6 +9,7 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/headgate-io/headgate/internal/bus"
@@ -45,11 +46,17 @@ func (d *runDocument) ended() bool {
 
 // serveRun answers what became of a run. Who may call the flow may ask about the
 // runs that it has started itself; all others do not exist. With Prefer: wait=N
-// the answer comes when the run has ended, at most N seconds later.
-func (h *handler) serveRun(ctx context.Context, x *exchange, id string) {
+// the answer comes when the run has ended, at most N seconds later. Callers of an
+// unlisted URL have their key behind the id.
+func (h *handler) serveRun(ctx context.Context, x *exchange, path string) {
 	worker := h.worker.Load()
 	snapshot := h.snapshot.Load()
+	id, key, unlisted := strings.Cut(path, "/")
 	prefix, ok := work.ParseID(id)
+	if unlisted {
+		ok = ok && key != "" && !strings.Contains(key, "/")
+		x.pathKey = key
+	}
 	switch {
 	case !ok:
 		h.refuse(x, &problemUnknownRun)
@@ -87,7 +94,7 @@ func (h *handler) serveRun(ctx context.Context, x *exchange, id string) {
 func (h *handler) admitAsker(x *exchange, routes []*route) *problem {
 	p, unavailable := &problemUnknownRun, false
 	for _, r := range routes {
-		if r.program.Webhook == nil {
+		if r.program.Webhook == nil || x.pathKey != "" && !r.program.Webhook.Unlisted {
 			continue
 		}
 		x.route = r
