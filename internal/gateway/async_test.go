@@ -106,6 +106,46 @@ func TestFailedAsynchronousRunSaysWhy(t *testing.T) {
 	g.Expect(gw.logs.String()).NotTo(ContainSubstring("canary"))
 }
 
+// Callers who wait for the ends of a flow's runs do not take the connections of
+// all: beyond its share they are answered at once, and nobody who calls is kept
+// away.
+func TestCallersWhoWaitAreBounded(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	gw := startGateway(t, func(g *Gateway) { g.handler.limits.flowRequests = 1 })
+	ctl := connectController(t, gw)
+	hold := make(chan struct{})
+	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case <-hold:
+		case <-r.Context().Done():
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write([]byte(`{"id": 7}`))
+	}))
+	t.Cleanup(upstream.Close)
+	g.Expect(ctl.put(petProgram("orders", upstream.URL, async), gw)).To(Equal(bus.AckServed))
+	id := runOf(g, gw.send("POST", "/hook/pets/orders", gromit, asPartner()...))
+	poll := func() reply {
+		return gw.send("GET", "/runs/"+id, "", append(basic("partner", partnerPassword), "Prefer", "wait=30")...)
+	}
+	stats := gw.handler.snapshot.Load().flow(program.Key{Namespace: "pets", Name: "orders"}).stats
+	ended := make(chan reply, 1)
+	go func() { ended <- poll() }()
+	eventually(t, func() bool { return stats.waiting.Load() == 1 })
+	soon := poll()
+	g.Expect(soon.StatusCode).To(Equal(http.StatusOK))
+	g.Expect(soon.body).To(MatchRegexp(`"state":"(Queued|Running)"`))
+	g.Expect(soon.Header.Get("Retry-After")).NotTo(BeEmpty())
+	g.Expect(soon.Header).NotTo(HaveKey("Preference-Applied"))
+	runOf(g, gw.send("POST", "/hook/pets/orders", gromit, asPartner()...))
+	close(hold)
+	got := <-ended
+	g.Expect(got.body).To(ContainSubstring(`"state":"Succeeded"`))
+	g.Expect(got.Header.Get("Preference-Applied")).To(Equal("wait=30"))
+	eventually(t, func() bool { return stats.waiting.Load() == 0 })
+}
+
 // A caller of a synchronous flow may prefer not to wait.
 func TestRespondAsync(t *testing.T) {
 	t.Parallel()

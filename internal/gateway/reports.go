@@ -64,6 +64,8 @@ type flowStats struct {
 	succeeded, failed, active, deadLettered atomic.Int64
 	// entered counts the requests of admitted callers that are under way.
 	entered atomic.Int64
+	// waiting counts the callers that wait for the end of a run.
+	waiting atomic.Int64
 	// lastSuccess in nanoseconds since 1970; 0 if there was none.
 	lastSuccess atomic.Int64
 	lastFailure atomic.Pointer[bus.Failure]

@@ -116,15 +116,16 @@ func (h *handler) admitAsker(x *exchange, routes []*route) *problem {
 }
 
 // awaitRun returns what is known of a run: at once, or when it has ended, if the
-// caller prefers to wait.
+// caller prefers to wait and not too many do.
 func (h *handler) awaitRun(ctx context.Context, x *exchange, worker *work.Worker, run bus.Run) (*runDocument, error) {
 	wait := readPreferences(x.r.Header[headerPrefer]).wait
-	switch {
-	case wait <= 0:
+	if wait <= 0 || !h.enterWait(x) {
 		return h.lookUp(ctx, worker, run)
-	case wait > maxPollWait:
+	}
+	defer x.leaveWait()
+	if wait > maxPollWait {
 		wait = maxPollWait
-	default:
+	} else {
 		x.w.Header().Set(headerPreferenceApplied, "wait="+strconv.Itoa(int(wait/time.Second)))
 	}
 	if err := http.NewResponseController(x.w).SetWriteDeadline(time.Now().Add(wait + h.limits.write)); err != nil {

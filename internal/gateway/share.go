@@ -27,3 +27,16 @@ func (x *exchange) leaveFlow() {
 		x.route.stats.entered.Add(-1)
 	}
 }
+
+// enterWait takes one of the places that a flow has for callers who wait for the
+// end of a run, until leaveWait, and tells whether there was one. They are as many
+// as those of enterFlow, and others: who waits must not keep who calls away.
+func (h *handler) enterWait(x *exchange) bool {
+	if x.route.stats.waiting.Add(1) > h.limits.flowRequests {
+		x.route.stats.waiting.Add(-1)
+		return false
+	}
+	return true
+}
+
+func (x *exchange) leaveWait() { x.route.stats.waiting.Add(-1) }
