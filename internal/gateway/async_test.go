@@ -146,6 +146,29 @@ func TestCallersWhoWaitAreBounded(t *testing.T) {
 	eventually(t, func() bool { return stats.waiting.Load() == 0 })
 }
 
+// Nobody who waits for a run keeps a gateway from going.
+func TestDrainAnswersCallersWhoWait(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	// The end of the drain is not what answers them.
+	gw := startGateway(t, func(o *Options) { o.DrainTimeout = time.Hour })
+	ctl := connectController(t, gw)
+	p := petProgram("orders", "http://127.0.0.1:1", async, func(p *program.Program) {
+		p.Retry.Initial, p.Retry.Max = program.Duration(time.Hour), program.Duration(time.Hour)
+	})
+	g.Expect(ctl.put(p, gw)).To(Equal(bus.AckServed))
+	id := runOf(g, gw.send("POST", "/hook/pets/orders", gromit, asPartner()...))
+	stats := gw.handler.snapshot.Load().flow(p.Key).stats
+	answered := make(chan reply, 1)
+	go func() {
+		answered <- gw.send("GET", "/runs/"+id, "", append(basic("partner", partnerPassword), "Prefer", "wait=60")...)
+	}()
+	eventually(t, func() bool { return stats.waiting.Load() == 1 })
+	gw.cancel()
+	g.Eventually(answered, patience).Should(Receive(HaveField("StatusCode", http.StatusOK)))
+	gw.stop()
+}
+
 // A caller of a synchronous flow may prefer not to wait.
 func TestRespondAsync(t *testing.T) {
 	t.Parallel()

@@ -170,6 +170,7 @@ func (g *Gateway) wait(phase string) { g.phase.Store(&phase) }
 // store that cannot be opened is.
 func (g *Gateway) Run(ctx context.Context) error {
 	g.quiet, g.quieten = context.WithCancel(context.WithoutCancel(ctx))
+	g.handler.quiet = g.quiet
 	defer g.quieten()
 	if err := g.spans.Start(ctx); err != nil {
 		return fmt.Errorf("gateway: %w", err)

@@ -48,6 +48,9 @@ type handler struct {
 	proxies proxies
 	// draining asks callers to look for another replica.
 	draining atomic.Bool
+	// quiet ends with the beginning of the drain, for those who wait for runs that
+	// do not begin here any more.
+	quiet context.Context //nolint:containedctx // As that of Gateway.
 }
 
 // exchange is one request and what becomes of it.

@@ -116,7 +116,8 @@ func (h *handler) admitAsker(x *exchange, routes []*route) *problem {
 }
 
 // awaitRun returns what is known of a run: at once, or when it has ended, if the
-// caller prefers to wait and not too many do.
+// caller prefers to wait and not too many do. Whoever waits when the gateway begins
+// to drain is answered, and comes again to the next one.
 func (h *handler) awaitRun(ctx context.Context, x *exchange, worker *work.Worker, run bus.Run) (*runDocument, error) {
 	wait := readPreferences(x.r.Header[headerPrefer]).wait
 	if wait <= 0 || !h.enterWait(x) {
@@ -144,7 +145,8 @@ func (h *handler) awaitRun(ctx context.Context, x *exchange, worker *work.Worker
 	}
 	waiting, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
-	_ = ended.Wait(waiting) // the answer says what is known, whether it has ended or not
+	defer context.AfterFunc(h.quiet, cancel)() //nolint:contextcheck // It ends the wait early.
+	_ = ended.Wait(waiting)                    // the answer says what is known, whether it has ended or not
 	return h.lookUp(ctx, worker, run)
 }
 
