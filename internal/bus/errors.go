@@ -50,6 +50,9 @@ var (
 	// ErrFull is returned when there is no room for a write. Nothing was
 	// written.
 	ErrFull = errors.New("no room on the bus")
+	// ErrChanged is returned for a write that rests on something which is not as
+	// it was read. Nothing was written; read it again.
+	ErrChanged = errors.New("not as it was read")
 )
 
 // translate maps the client library's errors to the ones above, keeping the

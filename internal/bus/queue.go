@@ -73,22 +73,56 @@ func (q *Queue) LateWrites(ctx context.Context) bool {
 // queued, and removes what was stored of the run before. It returns the lowest
 // of the new sequences, which is the run's.
 func (q *Queue) Put(ctx context.Context, e Entry, steps []StepRecord) (seq uint64, err error) {
-	msg, err := q.c.queued(&e, false)
+	messages, err := q.c.queuedWith(&e, steps)
 	if err != nil {
 		return 0, fmt.Errorf("queue: %w", err)
-	}
-	messages := []*nats.Msg{msg}
-	for _, s := range steps {
-		m, err := q.c.checkpoint(e.Run, s.N, s.Data)
-		if err != nil {
-			return 0, fmt.Errorf("queue: %w", err)
-		}
-		messages = append(messages, m)
 	}
 	if seq, err = q.c.queue.put(ctx, messages...); err != nil {
 		return 0, fmt.Errorf("queue run %s: %w", e.Run, err)
 	}
 	return seq, nil
+}
+
+// PutUnchanged is Put of a run with the checkpoints that Steps has returned, if
+// they are all there are. ErrChanged when others were stored since, or when the
+// member that answered Steps did not know of them; nothing is stored then. A
+// member that does not know of what was stored cannot store anything either.
+func (q *Queue) PutUnchanged(ctx context.Context, e Entry, steps []StepRecord) (seq uint64, err error) {
+	messages, err := q.c.queuedWith(&e, steps)
+	if err != nil {
+		return 0, fmt.Errorf("queue: %w", err)
+	}
+	last := uint64(0)
+	for _, s := range steps {
+		last = max(last, s.Seq)
+	}
+	messages[0].Header.Set(jetstream.ExpectedLastSubjSeqHeader, strconv.FormatUint(last, 10))
+	messages[0].Header.Set(jetstream.ExpectedLastSubjSeqSubjHeader, e.checkpoints()+"*")
+	seq, err = q.c.queue.putIf(ctx, messages...)
+	switch {
+	case wrongLast(err):
+		return 0, fmt.Errorf("queue run %s: its checkpoints: %w: %w", e.Run, ErrChanged, err)
+	case err != nil:
+		return 0, fmt.Errorf("queue run %s: %w", e.Run, err)
+	}
+	return seq, nil
+}
+
+// queuedWith returns the messages of a pending run and its checkpoints.
+func (c *Client) queuedWith(e *Entry, steps []StepRecord) ([]*nats.Msg, error) {
+	msg, err := c.queued(e, false)
+	if err != nil {
+		return nil, err
+	}
+	messages := []*nats.Msg{msg}
+	for _, s := range steps {
+		m, err := c.checkpoint(e.Run, s.N, s.Data)
+		if err != nil {
+			return nil, err
+		}
+		messages = append(messages, m)
+	}
+	return messages, nil
 }
 
 // PutStep stores the checkpoint of step n and returns its sequence.
@@ -216,7 +250,10 @@ func (c *Client) openQueued(msg *jetstream.RawStreamMsg) (Entry, error) {
 	return e, nil
 }
 
-// Steps reads the checkpoints of a run in the order of its steps.
+// Steps reads the checkpoints of a run in the order of its steps. In a cluster a
+// member may answer that led the stream until a moment ago, and knows of fewer
+// than there are: whoever decides by them has PutUnchanged check that, or knows
+// how many there must be.
 func (q *Queue) Steps(ctx context.Context, r Run) ([]StepRecord, error) {
 	if err := r.validate(); err != nil {
 		return nil, fmt.Errorf("read checkpoints: %w", err)
@@ -225,8 +262,7 @@ func (q *Queue) Steps(ctx context.Context, r Run) ([]StepRecord, error) {
 	for seq := uint64(1); ; {
 		msg, err := q.c.message(ctx, streamQueue, seq, r.checkpoints()+"*")
 		if errors.Is(err, ErrNotFound) {
-			slices.SortFunc(steps, func(a, b StepRecord) int { return cmp.Compare(a.N, b.N) })
-			return steps, nil
+			return latest(steps), nil
 		}
 		if err != nil {
 			return nil, fmt.Errorf("read checkpoints of run %s: %w", r, err)
@@ -242,6 +278,13 @@ func (q *Queue) Steps(ctx context.Context, r Run) ([]StepRecord, error) {
 		steps = append(steps, StepRecord{N: n, Data: data, Seq: msg.Sequence})
 		seq = msg.Sequence + 1
 	}
+}
+
+// latest returns the last checkpoint of each step, in the order of the steps: two
+// of one are read when they are stored again meanwhile.
+func latest(steps []StepRecord) []StepRecord {
+	slices.SortFunc(steps, func(a, b StepRecord) int { return cmp.Or(cmp.Compare(a.N, b.N), cmp.Compare(b.Seq, a.Seq)) })
+	return slices.CompactFunc(steps, func(a, b StepRecord) bool { return a.N == b.N })
 }
 
 // Purge removes everything of a Flow with a sequence below before: runs that

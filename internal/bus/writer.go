@@ -63,6 +63,9 @@ func newWriter(c *Client, stream string) *writer {
 type write struct {
 	messages []*nats.Msg
 	bytes    int
+	// conditional is true when the first message has a condition: without it the
+	// others are not stored either.
+	conditional bool
 	// first is the sequence of the first message; err says why there is none.
 	first uint64
 	err   error
@@ -73,8 +76,19 @@ type write struct {
 // put stores messages in order and returns the sequence of the first. When ctx
 // ends first the messages may be stored all the same.
 func (w *writer) put(ctx context.Context, messages ...*nats.Msg) (uint64, error) {
+	return w.wait(ctx, &write{messages: messages})
+}
+
+// putIf is put of messages of which the first has a condition. When the server
+// says that it is not met, wrongLast tells, and none was stored.
+func (w *writer) putIf(ctx context.Context, messages ...*nats.Msg) (uint64, error) {
+	return w.wait(ctx, &write{messages: messages, conditional: true})
+}
+
+// wait writes job and waits for its result.
+func (w *writer) wait(ctx context.Context, job *write) (uint64, error) {
 	done := make(chan struct{})
-	job := &write{messages: messages, settled: func(error) { close(done) }}
+	job.settled = func(error) { close(done) }
 	if err := w.add(job); err != nil { //nolint:contextcheck // It writes for many callers, and outlives each.
 		return 0, err
 	}
@@ -234,14 +248,19 @@ func (c *Client) publishBatch(ctx context.Context, messages []*nats.Msg) (uint64
 	return ack.Sequence, nil
 }
 
-// publishSingly stores the messages of jobs one by one, all under way at once.
+// publishSingly stores the messages of jobs one by one, all under way at once, but
+// for what goes with a condition: that waits for the first of its job.
 func (c *Client) publishSingly(ctx context.Context, jobs []*write) {
 	acks := make([][]jetstream.PubAckFuture, len(jobs))
 	for i, j := range jobs {
 		if j.err = c.admitWrite(); j.err != nil {
 			continue
 		}
-		for _, m := range j.messages {
+		atOnce := j.messages
+		if j.conditional {
+			atOnce = atOnce[:1]
+		}
+		for _, m := range atOnce {
 			clearBatch(m)
 			ack, err := c.js.PublishMsgAsync(m)
 			if err != nil {
@@ -251,6 +270,7 @@ func (c *Client) publishSingly(ctx context.Context, jobs []*write) {
 			acks[i] = append(acks[i], ack)
 		}
 	}
+	var admitted, rests []*write
 	for i, j := range jobs {
 		for n, ack := range acks[i] {
 			seq, err := c.await(ctx, ack)
@@ -261,6 +281,16 @@ func (c *Client) publishSingly(ctx context.Context, jobs []*write) {
 				j.first = seq
 			}
 		}
+		if j.conditional && j.err == nil && len(j.messages) > 1 {
+			admitted, rests = append(admitted, j), append(rests, &write{messages: j.messages[1:]})
+		}
+	}
+	if len(rests) == 0 {
+		return
+	}
+	c.publishSingly(ctx, rests)
+	for i, j := range admitted {
+		j.err = rests[i].err
 	}
 }
 

@@ -61,8 +61,11 @@ type pending struct {
 	// uncertain is true for a run that may have been begun, and even have ended,
 	// under another owner.
 	uncertain bool
-	// resumes is true for a run that may have checkpoints.
-	resumes bool
+	// resumes is true for a run that may have checkpoints, and finished is how many
+	// this replica knows of: those that it has stored, or found when it took the run
+	// over. Who reads fewer was answered by a member of the bus that is behind.
+	resumes  bool
+	finished uint16
 	// missing is since when it is not found where it was told to be, in
 	// nanoseconds since 1970; 0 while it is.
 	missing int64

@@ -50,7 +50,8 @@ func (w *Worker) move(key program.Key) {
 	_ = group.Wait() // What cannot be moved stays where it is, and may be next time.
 }
 
-// storeAgain stores a run that waits as it is, and returns where it is stored.
+// storeAgain stores a run that waits as it is, and returns where it is stored:
+// where it was, also if there are other checkpoints than were read.
 func (w *Worker) storeAgain(ctx context.Context, t *ticket) uint64 {
 	entry, err := w.queue.GetSeq(ctx, t.seq)
 	if err != nil {
@@ -60,7 +61,7 @@ func (w *Worker) storeAgain(ctx context.Context, t *ticket) uint64 {
 	if err != nil {
 		return t.seq
 	}
-	seq, err := w.queue.Put(ctx, entry, steps)
+	seq, err := w.queue.PutUnchanged(ctx, entry, steps)
 	if err != nil {
 		return t.seq
 	}

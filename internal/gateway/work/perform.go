@@ -40,6 +40,10 @@ var errMoved = errors.New("it was stored elsewhere meanwhile")
 // errMissing is why a run is read again of which nothing is found.
 var errMissing = errors.New("it is not there, and has not ended")
 
+// errBehind is why a run is read again of which fewer steps were read than this
+// replica has stored.
+var errBehind = errors.New("whoever has answered does not know how far it is")
+
 // attempt is one attempt of one run.
 type attempt struct {
 	w     *Worker
@@ -117,6 +121,9 @@ func (a *attempt) read(ctx context.Context) (ready bool, err error) {
 	if a.steps, err = w.queue.Steps(ctx, a.entry.Run); err != nil {
 		return false, err
 	}
+	if len(a.steps) < int(t.finished) {
+		return false, errBehind
+	}
 	return a.countStart(ctx)
 }
 
@@ -153,7 +160,9 @@ func (a *attempt) ended(ctx context.Context) (bool, error) {
 }
 
 // countStart stores that a run is begun which another process may have begun
-// before: a run that ends its process each time is given up.
+// before: a run that ends its process each time is given up. It is not begun if
+// there are other checkpoints than were read, and which these are is known from
+// then on: nobody else stores any.
 func (a *attempt) countStart(ctx context.Context) (ready bool, err error) {
 	if !a.t.uncertain {
 		return true, nil
@@ -168,12 +177,13 @@ func (a *attempt) countStart(ctx context.Context) (ready bool, err error) {
 		return false, nil
 	}
 	a.entry.Starts++
-	seq, err := a.w.queue.Put(ctx, a.entry, a.steps)
+	seq, err := a.w.queue.PutUnchanged(ctx, a.entry, a.steps)
 	if err != nil {
 		return false, err
 	}
 	a.w.board.moved(a.t, seq)
 	a.t.uncertain, a.t.resumes = false, true
+	a.t.has(a.steps)
 	return true, nil
 }
 
@@ -242,6 +252,7 @@ func (a *attempt) checkpoint(ctx context.Context, n int, s runner.StepState) err
 		return err
 	}
 	a.steps = append(a.steps, bus.StepRecord{N: n, Data: data})
+	a.t.has(a.steps)
 	return nil
 }
 

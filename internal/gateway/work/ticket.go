@@ -5,8 +5,10 @@ package work
 
 import (
 	"container/heap"
+	"math"
 	"time"
 
+	"github.com/headgate-io/headgate/internal/bus"
 	"github.com/headgate-io/headgate/internal/program"
 )
 
@@ -92,6 +94,11 @@ func (b *board) moved(t *ticket, seq uint64) {
 	defer b.mu.Unlock()
 	t.seq, t.low = seq, 0
 	t.flow.settled = true
+}
+
+// has notes that the run has these checkpoints at least.
+func (p *pending) has(steps []bus.StepRecord) {
+	p.finished = uint16(min(len(steps), math.MaxUint16))
 }
 
 // isCanceled tells whether a run is to end.
