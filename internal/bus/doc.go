@@ -51,6 +51,14 @@
 // so by a gateway that owns the partition no more (Queue.LateWrites): runs are
 // queued only where they are not yet, and looked up in RUNS before they start.
 //
+// A member that led a stream, was parted from the others and has not heard yet
+// that another leads it answers reads for about a second after the network heals,
+// from what it had. It can store nothing. So whoever takes runs over goes by what
+// a write has confirmed: Queue.Follow reads up to a mark of its own,
+// Runs.ConfirmNone stores one if there is no record, and Queue.PutUnchanged stores
+// a run if its checkpoints are those that were read. Marks are the messages
+// queue.<partition>.mark and runs.mark, one of each, empty.
+//
 // # Faults
 //
 // JetStream does not answer writes when its disk fails, and not again before it is
@@ -62,9 +70,10 @@
 //
 // Three or five servers form one JetStream cluster, see ClusterOptions; what is
 // acknowledged is then on the disks of most of them. What one member has may be
-// less: reads that decide something are answered by the leader of a stream, and a
-// watch counts as synced only when it has seen the last message that the leader
-// has. Leases end by the clocks of the members, which must agree within a second.
+// less: reads that decide something are answered by the leader of a stream, or
+// confirmed by a write where a former leader's answer would do harm, and a watch
+// counts as synced only when it has seen the last message that the leader has.
+// Leases end by the clocks of the members, which must agree within a second.
 // Without a majority nothing is stored or read (ErrUnavailable), and CheckCluster
 // says so. The store of a server that was alone is never opened by a member: it
 // would be deleted; Server.Move copies what is in it.

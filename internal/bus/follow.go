@@ -15,16 +15,24 @@ import (
 // ctx is done. What was removed is not told. A run that is queued again is told
 // again, under its new sequence, and the one before is gone; after a write whose
 // outcome was unknown that can happen without a Put that succeeded. Only headers
-// are read: about a hundred bytes for each run.
+// are read: about a hundred bytes for each run. In a cluster, what was stored
+// before Follow was called is told before it is synced, whoever answers: that
+// costs a write.
 func (q *Queue) Follow(ctx context.Context, partition int, handler func(Head)) error {
 	prefix := partitionQueue(partition)
 	return q.c.follow(ctx, source{
-		stream: streamQueue, filter: prefix + ">", prefix: "", all: true, headersOnly: true,
-	}, &queueSink{c: q.c, handler: handler})
+		stream: streamQueue, filter: prefix + ">", prefix: "", all: true, headersOnly: true, mark: markQueue(partition),
+	}, &queueSink{c: q.c, mark: markQueue(partition), handler: handler})
 }
 
+// markQueue is where a follower stores what tells it how far it has to read, with
+// fewer tokens than a run has.
+func markQueue(partition int) string { return partitionQueue(partition) + "mark" }
+
 type queueSink struct {
-	c       *Client
+	c *Client
+	// mark is the subject of what is no run.
+	mark    string
 	handler func(Head)
 }
 
@@ -33,6 +41,9 @@ func (s *queueSink) reset() { s.handler(Head{Reset: true}) }
 func (s *queueSink) synced(uint64, string) { s.handler(Head{Synced: true}) }
 
 func (s *queueSink) change(e entry) {
+	if e.key == s.mark {
+		return
+	}
 	h := Head{Seq: e.revision}
 	var err error
 	if h.Run, h.Step, h.N, err = parseQueued(e.key); err == nil && !h.Step {

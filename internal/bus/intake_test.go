@@ -383,6 +383,7 @@ func TestAcceptsGoOnOnceWritesAreAnsweredAgain(t *testing.T) {
 	t.Parallel()
 	g := NewWithT(t)
 	_, _, gateway := startBus(t)
+	eventually(t, gateway.Connected) // Whoever connects forgets what there was before.
 	intake, _ := startIntake(t, gateway, IntakeOptions{})
 	gateway.writes.mu.Lock()
 	gateway.writes.silent = time.Now().Add(-time.Minute)

@@ -66,7 +66,7 @@ type Head struct {
 // up waiting for it, and so by a former owner of a partition: not where the only
 // server is in this process.
 func (q *Queue) LateWrites(ctx context.Context) bool {
-	return !q.c.inProcess || !q.c.queue.batches(ctx)
+	return !q.c.inProcess || q.c.clustered(ctx, streamQueue)
 }
 
 // Put stores a run, and the checkpoints that it keeps, behind everything that is

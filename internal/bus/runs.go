@@ -154,6 +154,34 @@ func (r *Runs) Get(ctx context.Context, run Run) (Record, error) {
 	return record, nil
 }
 
+// markRuns is the subject of what ConfirmNone stores, with fewer tokens than a
+// record has.
+const markRuns = subjectRuns + "mark"
+
+// ConfirmNone returns nil when a run has no record for which Get has returned
+// ErrNotFound, and ErrChanged when it has one: in a cluster a member may have
+// answered that led the stream until a moment ago. That costs a write there.
+func (r *Runs) ConfirmNone(ctx context.Context, run Run) error {
+	if err := run.validate(); err != nil {
+		return fmt.Errorf("confirm that there is no record: %w", err)
+	}
+	if !r.c.clustered(ctx, streamRuns) {
+		return nil
+	}
+	// What has a condition is answered by who leads the stream.
+	msg := nats.NewMsg(markRuns)
+	msg.Header.Set(jetstream.ExpectedLastSubjSeqHeader, "0")
+	msg.Header.Set(jetstream.ExpectedLastSubjSeqSubjHeader, run.record())
+	_, err := r.c.runs.putIf(ctx, msg)
+	switch {
+	case wrongLast(err):
+		return fmt.Errorf("run %s: its record: %w: %w", run, ErrChanged, err)
+	case err != nil:
+		return fmt.Errorf("confirm that run %s has no record: %w", run, err)
+	}
+	return nil
+}
+
 func (c *Client) openRecord(msg *jetstream.RawStreamMsg) (Record, error) {
 	plain, err := c.sealer.openFor(streamRuns, msg.Subject, msg.Data)
 	if err != nil {

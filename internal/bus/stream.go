@@ -26,6 +26,18 @@ func (c *Client) streamHandle(ctx context.Context, name string) (jetstream.Strea
 	return s, nil
 }
 
+// clustered tells whether a stream may get another leader.
+func (c *Client) clustered(ctx context.Context, stream string) bool {
+	s, err := c.streamHandle(ctx, stream)
+	return err != nil || isClustered(s.CachedInfo())
+}
+
+// isClustered tells the stream of a cluster, also of one member, from that of a
+// server which is alone.
+func isClustered(info *jetstream.StreamInfo) bool {
+	return info.Cluster != nil && info.Cluster.Name != ""
+}
+
 // lastMessage reads the last message of a subject.
 func (c *Client) lastMessage(ctx context.Context, stream, subject string) (*jetstream.RawStreamMsg, error) {
 	if err := c.usable(); err != nil {

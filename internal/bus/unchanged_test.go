@@ -5,6 +5,7 @@ package bus
 
 import (
 	"fmt"
+	"log/slog"
 	"strconv"
 	"testing"
 
@@ -144,4 +145,105 @@ func TestCheckpointThatIsReadTwiceCountsOnce(t *testing.T) {
 	g := NewWithT(t)
 	steps := latest([]StepRecord{{N: 0, Seq: 10}, {N: 1, Seq: 21}, {N: 0, Seq: 20}})
 	g.Expect(steps).To(Equal([]StepRecord{{N: 0, Seq: 20}, {N: 1, Seq: 21}}))
+}
+
+// That a run has no record is taken from nobody who may be behind, and needs no
+// write where nobody can be.
+func TestThatThereIsNoRecordIsConfirmed(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		start  func(t *testing.T) *Client
+		writes bool
+	}{
+		"one server": {func(t *testing.T) *Client {
+			_, _, gateway := startBus(t)
+			return gateway
+		}, false},
+		"cluster": {func(t *testing.T) *Client {
+			members := startMembers(t)
+			ensureReplicated(t, connect(t, RoleController, members[0]))
+			return connect(t, RoleGateway, members[1], inProcess(members[1]))
+		}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g := NewWithT(t)
+			gateway := c.start(t)
+			runs := gateway.Runs()
+			stored := func() uint64 {
+				info, err := gateway.streamInfo(t.Context(), streamRuns)
+				g.Expect(err).NotTo(HaveOccurred())
+				return info.State.LastSeq
+			}
+			run := Run{Flow: orders, ID: "a"}
+			g.Expect(runs.Put(t.Context(), Record{Run: Run{Flow: orders, ID: "other"}, State: StateSucceeded})).To(Succeed())
+			before := stored()
+			for range 3 {
+				g.Expect(runs.ConfirmNone(t.Context(), run)).To(Succeed())
+			}
+			g.Expect(stored() > before).To(Equal(c.writes))
+			g.Expect(gateway.Queue().LateWrites(t.Context())).To(Equal(c.writes))
+
+			g.Expect(runs.Put(t.Context(), Record{Run: run, State: StateSucceeded})).To(Succeed())
+			if c.writes {
+				g.Expect(runs.ConfirmNone(t.Context(), run)).To(MatchError(ErrChanged))
+			}
+			list, err := runs.List(t.Context(), orders, 10)
+			g.Expect(err).NotTo(HaveOccurred())
+			g.Expect(list).To(HaveLen(2))
+			g.Expect(runs.ConfirmNone(t.Context(), Run{Flow: orders, ID: "*"})).NotTo(Succeed())
+		})
+	}
+}
+
+// Whoever follows a partition in a cluster reads up to what it has written itself,
+// and so all that was there before; of what it wrote nobody is told.
+func TestFollowReadsUpToItsMark(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	_, _, gateway := startBus(t) // alone, with a session that takes it for a cluster
+	var told []string
+	partition := Partition(orders)
+	sink := &queueSink{c: gateway, mark: markQueue(partition), handler: func(h Head) { told = append(told, h.ID) }}
+	w := &watcher{c: gateway, sink: sink, src: source{
+		stream: streamQueue, filter: partitionQueue(partition) + ">", all: true, headersOnly: true, mark: markQueue(partition),
+	}}
+	stream, err := gateway.js.Stream(t.Context(), streamQueue)
+	g.Expect(err).NotTo(HaveOccurred())
+	consumer, err := stream.CreateConsumer(t.Context(), w.begin(""))
+	g.Expect(err).NotTo(HaveOccurred())
+	for _, id := range []string{"a", "b"} {
+		_, err := gateway.Queue().Put(t.Context(), testEntry(orders.Name, id), nil)
+		g.Expect(err).NotTo(HaveOccurred())
+	}
+	s := newSession(w, consumer, true)
+	stop, err := s.receive(t.Context())
+	g.Expect(err).NotTo(HaveOccurred())
+	defer stop()
+
+	g.Expect(s.reachMark(t.Context())).To(Succeed())
+	g.Expect(told).To(Equal([]string{"a", "b"}))
+}
+
+func TestFollowInAClusterTellsOfRunsOnly(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	members := startMembers(t)
+	ensureReplicated(t, connect(t, RoleController, members[0]))
+	for i := range 3 {
+		var log syncBuffer
+		gateway := connect(t, RoleGateway, members[i], inProcess(members[i]), func(o *ClientOptions) {
+			o.Logger = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelError}))
+		})
+		_, err := gateway.Queue().Put(t.Context(), testEntry("orders", fmt.Sprint("run", i)), nil)
+		g.Expect(err).NotTo(HaveOccurred())
+		before, err := gateway.streamInfo(t.Context(), streamQueue)
+		g.Expect(err).NotTo(HaveOccurred())
+		got := heads(t, gateway, orders).until(func(h Head) bool { return h.Synced })
+		g.Expect(ids(got)).To(Equal(append([]string{"run0", "run1", "run2"}[:i+1:i+1], "synced")))
+		g.Expect(log.String()).To(BeEmpty())
+		after, err := gateway.streamInfo(t.Context(), streamQueue)
+		g.Expect(err).NotTo(HaveOccurred())
+		g.Expect(after.State.LastSeq).To(BeNumerically(">", before.State.LastSeq), "it has asked by a write")
+	}
 }

@@ -61,6 +61,10 @@ type source struct {
 	all bool
 	// headersOnly leaves the values out.
 	headersOnly bool
+	// mark is a subject within filter, or empty. What is written there in a cluster
+	// says what there is to read before the watch is synced: the leader would not
+	// do, who may lead no more and not know it.
+	mark string
 	// resume is how long a watcher may be away and still go on where it was;
 	// zero is for ever.
 	resume time.Duration
@@ -145,7 +149,7 @@ func (w *watcher) session(ctx context.Context, epoch uint64) (caughtUp bool, err
 	if err != nil {
 		return false, fmt.Errorf("create consumer on stream %s: %w", w.src.stream, translate(err))
 	}
-	s := newSession(w, consumer, info.Cluster != nil)
+	s := newSession(w, consumer, isClustered(info))
 	s.incarnation = incarnation
 	stop, err := s.receive(ctx)
 	if err != nil {
@@ -244,6 +248,9 @@ func (s *session) catchUp(ctx context.Context) error {
 	if err := s.deliverPending(ctx); err != nil {
 		return err
 	}
+	if err := s.reachMark(ctx); err != nil {
+		return err
+	}
 	for {
 		last, err := s.lastStored(ctx)
 		if err != nil || last <= s.w.last {
@@ -259,6 +266,28 @@ func (s *session) catchUp(ctx context.Context) error {
 			}
 		}
 	}
+}
+
+// reachMark delivers everything up to what it stores itself. When the stream is
+// full the word of its leader has to do.
+func (s *session) reachMark(ctx context.Context) error {
+	if !s.clustered || s.w.src.mark == "" {
+		return nil
+	}
+	mark, err := s.w.c.publish(ctx, nats.NewMsg(s.w.src.mark))
+	if errors.Is(err, ErrFull) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("mark stream %s: %w", s.w.src.stream, err)
+	}
+	// Another may take its place, and comes later.
+	for s.w.last < mark {
+		if _, err := s.next(ctx, 0); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // lastStored returns the sequence of the last message that the leader of the

@@ -253,22 +253,7 @@ func (c *Client) publishBatch(ctx context.Context, messages []*nats.Msg) (uint64
 func (c *Client) publishSingly(ctx context.Context, jobs []*write) {
 	acks := make([][]jetstream.PubAckFuture, len(jobs))
 	for i, j := range jobs {
-		if j.err = c.admitWrite(); j.err != nil {
-			continue
-		}
-		atOnce := j.messages
-		if j.conditional {
-			atOnce = atOnce[:1]
-		}
-		for _, m := range atOnce {
-			clearBatch(m)
-			ack, err := c.js.PublishMsgAsync(m)
-			if err != nil {
-				j.err = writeError(err)
-				break
-			}
-			acks[i] = append(acks[i], ack)
-		}
+		acks[i] = c.send(j)
 	}
 	var admitted, rests []*write
 	for i, j := range jobs {
@@ -292,6 +277,28 @@ func (c *Client) publishSingly(ctx context.Context, jobs []*write) {
 	for i, j := range admitted {
 		j.err = rests[i].err
 	}
+}
+
+// send sends the messages of a job that need not wait for others, up to the first
+// that cannot be sent.
+func (c *Client) send(j *write) (acks []jetstream.PubAckFuture) {
+	if j.err = c.admitWrite(); j.err != nil {
+		return nil
+	}
+	messages := j.messages
+	if j.conditional {
+		messages = messages[:1]
+	}
+	for _, m := range messages {
+		clearBatch(m)
+		ack, err := c.js.PublishMsgAsync(m)
+		if err != nil {
+			j.err = writeError(err)
+			return acks
+		}
+		acks = append(acks, ack)
+	}
+	return acks
 }
 
 // clearBatch removes what made a message part of a batch that was rejected.

@@ -24,13 +24,32 @@ import (
 )
 
 // relay is the network between one client and the bus. A request for checkpoints
-// can be made one for those that are stored much later: the answer is that of a
-// member that leads the queue no more, and knows of none.
+// can be made one for those that are stored much later, and one for a record one
+// for something that is not there: the answer is that of a member that leads the
+// stream no more, and knows of none.
 type relay struct {
 	t  *testing.T
 	to string
-	// lies is how many requests are to be answered so.
-	lies atomic.Int32
+	// checkpoints and records are how many requests are to be answered so.
+	checkpoints, records atomic.Int32
+}
+
+// ask returns what is asked in place of a request.
+func (r *relay) ask(subject string, request []byte) []byte {
+	for _, l := range []struct {
+		stream, from, to string
+		left             *atomic.Int32
+	}{
+		{"QUEUE", `{"seq":1,"next_by_subj":`, `{"seq":9,"next_by_subj":`, &r.checkpoints},
+		{"RUNS", `{"last_by_subj":"runs.`, `{"last_by_subj":"none.`, &r.records},
+	} {
+		rest, ok := bytes.CutPrefix(request, []byte(l.from))
+		if ok && subject == "$JS.API.STREAM.MSG.GET."+l.stream && l.left.Load() > 0 {
+			l.left.Add(-1)
+			return append([]byte(l.to), rest...)
+		}
+	}
+	return request
 }
 
 // connectByRelay connects a gateway to the bus, and returns what lies between.
@@ -62,10 +81,10 @@ func (r *relay) serve(client net.Conn) {
 	defer func() { _ = client.Close() }()
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(installation().CACert)
-	server, err := tls.Dial("tcp", r.to, &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12})
+	dialer := tls.Dialer{Config: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}}
+	server, err := dialer.DialContext(r.t.Context(), "tcp", r.to)
 	if err != nil {
-		r.t.Logf("relay: %v", err)
-		return
+		return // It tries again, or the test is over.
 	}
 	go func() {
 		_, _ = io.Copy(client, server) // Ends with either of them.
@@ -101,15 +120,6 @@ func (r *relay) forward(server io.Writer, client *bufio.Reader) error {
 	}
 }
 
-// ask returns what is asked in place of payload.
-func (r *relay) ask(subject string, payload []byte) []byte {
-	first, late := []byte(`{"seq":1,"next_by_subj":`), []byte(`{"seq":9,"next_by_subj":`)
-	if subject != "$JS.API.STREAM.MSG.GET.QUEUE" || !bytes.HasPrefix(payload, first) || r.lies.Add(-1) < 0 {
-		return payload
-	}
-	return bytes.Replace(payload, first, late, 1)
-}
-
 // Whoever takes a run over and is told of fewer steps than have finished begins
 // none of them again, but asks again.
 func TestATakeoverByAnOldAnswerRepeatsNoStep(t *testing.T) {
@@ -143,7 +153,7 @@ func TestATakeoverByAnOldAnswerRepeatsNoStep(t *testing.T) {
 	next := newBench(t, client)
 	next.Serve(p.Key, p, link(t, p))
 	next.told(run, seq, true)
-	network.lies.Store(2)
+	network.checkpoints.Store(2)
 	for range 2 {
 		next.begin(t.Context())
 		g.Expect(u.keys()).To(Equal([]string{run.ID + "/first", run.ID + "/second"}), "nothing is begun")
@@ -154,7 +164,7 @@ func TestATakeoverByAnOldAnswerRepeatsNoStep(t *testing.T) {
 	}
 	next.begin(t.Context()) // fails
 	next.clock.Step(time.Minute)
-	network.lies.Store(1)
+	network.checkpoints.Store(1)
 	next.begin(t.Context())
 	g.Expect(u.keys()[2:]).To(Equal([]string{run.ID + "/second"}), "what was there at the takeover is known from then on")
 
@@ -185,7 +195,7 @@ func TestARetryByAnOldAnswerRepeatsNoStep(t *testing.T) {
 	b.clock.Step(time.Minute)
 	b.begin(t.Context()) // fails again, and has nothing new to store
 	b.clock.Step(time.Minute)
-	network.lies.Store(1)
+	network.checkpoints.Store(1)
 	b.begin(t.Context())
 	g.Expect(u.keys()).To(Equal([]string{run.ID + "/first", run.ID + "/second", run.ID + "/second"}))
 
@@ -210,7 +220,7 @@ func TestAMoveByAnOldAnswerLosesNoStep(t *testing.T) {
 	g.Expect(err).NotTo(HaveOccurred())
 	b.told(run, seq, true)
 	waiting := &ticket{flow: b.board.flows[p.Key], pending: b.board.find(p.Key, run.ID)}
-	network.lies.Store(1)
+	network.checkpoints.Store(1)
 	g.Expect(b.storeAgain(t.Context(), waiting)).To(Equal(seq), "it stays where it is")
 
 	moved := b.storeAgain(t.Context(), waiting)
@@ -219,4 +229,33 @@ func TestAMoveByAnOldAnswerLosesNoStep(t *testing.T) {
 	steps, err := b.queue.Steps(t.Context(), run)
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(steps).To(HaveLen(1))
+}
+
+// A run that has ended under another owner is not begun because somebody does not
+// know it.
+func TestATakeoverByAnOldAnswerBeginsNoRunThatHasEnded(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	u := startUpstream(t)
+	server := startCluster(t)
+	p := asyncProgram(u, "intake", "first")
+	former := newBench(t, connect(t, server, bus.RoleGateway, "gateway-0"))
+	former.Serve(p.Key, p, link(t, p))
+	run, seq := former.put(p.Key)
+	former.told(run, seq, false)
+	former.begin(t.Context())
+	g.Expect(former.end(t, p.Key, run.ID).State).To(Equal(bus.StateSucceeded))
+
+	client, network := connectByRelay(t, server, "gateway-1")
+	next := newBench(t, client)
+	next.Serve(p.Key, p, link(t, p))
+	next.told(run, seq, true)
+	network.records.Store(1)
+	next.begin(t.Context())
+	g.Expect(network.records.Load()).To(BeZero())
+	g.Expect(next.board.floor(p.Key)).To(Equal(seq), "it is looked at again")
+	next.clock.Step(storeRetry)
+	next.begin(t.Context())
+	g.Expect(next.board.floor(p.Key)).To(BeNumerically(">", seq), "it is settled")
+	g.Expect(u.keys()).To(Equal([]string{run.ID + "/first"}))
 }

@@ -30,6 +30,11 @@
 // does not know that it was frozen. What a former owner has written, and the bus
 // stores later, starts no run that has ended.
 //
+// A member of the bus may answer from what it knew before others went on without
+// it. A run is taken over, or moved in the queue, by a write that such an answer
+// fails; an owner that goes on with a run knows how many steps have finished. Until
+// the answer fits, the run is read again.
+//
 // # Lifecycle and concurrency
 //
 // A Worker is made when the bus can be used, is told by Serve which flows there

@@ -38,7 +38,42 @@ var installation = sync.OnceValue(func() bus.Material {
 // startBus runs an embedded bus with all its streams until the test ends.
 func startBus(t testing.TB) *bus.Server {
 	t.Helper()
-	server, err := bus.NewServer(bus.ServerOptions{StoreDir: t.TempDir(), Listen: "127.0.0.1:0", Material: installation()})
+	server := startServer(t, bus.ServerOptions{})
+	controller := connect(t, server, bus.RoleController, "controller")
+	if err := controller.EnsureBuckets(t.Context(), bus.BucketOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	return server
+}
+
+// startCluster is startBus for three servers that are one cluster; it returns one.
+func startCluster(t testing.TB) *bus.Server {
+	t.Helper()
+	routes, listeners := make([]string, 3), make([]*httptest.Server, 3)
+	for i := range routes {
+		listeners[i] = httptest.NewServer(nil)
+		routes[i] = listeners[i].Listener.Addr().String()
+	}
+	for _, l := range listeners {
+		l.Close() // Its port is free, and was given once.
+	}
+	members := make([]*bus.Server, len(routes))
+	for i := range members {
+		members[i] = startServer(t, bus.ServerOptions{
+			Name: fmt.Sprintf("gateway-%d", i), Cluster: &bus.ClusterOptions{Listen: routes[i], Routes: routes},
+		})
+	}
+	controller := connect(t, members[0], bus.RoleController, "controller")
+	NewWithT(t).Eventually(func() error {
+		return controller.EnsureBuckets(t.Context(), bus.BucketOptions{Replicas: len(members)})
+	}, patience).Should(Succeed(), "once they have elected who decides")
+	return members[0]
+}
+
+func startServer(t testing.TB, o bus.ServerOptions) *bus.Server {
+	t.Helper()
+	o.StoreDir, o.Listen, o.Material = t.TempDir(), "127.0.0.1:0", installation()
+	server, err := bus.NewServer(o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,10 +87,6 @@ func startBus(t testing.TB) *bus.Server {
 		}
 	})
 	<-server.Ready()
-	controller := connect(t, server, bus.RoleController, "controller")
-	if err := controller.EnsureBuckets(t.Context(), bus.BucketOptions{}); err != nil {
-		t.Fatal(err)
-	}
 	return server
 }
 

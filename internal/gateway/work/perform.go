@@ -40,9 +40,9 @@ var errMoved = errors.New("it was stored elsewhere meanwhile")
 // errMissing is why a run is read again of which nothing is found.
 var errMissing = errors.New("it is not there, and has not ended")
 
-// errBehind is why a run is read again of which fewer steps were read than this
-// replica has stored.
-var errBehind = errors.New("whoever has answered does not know how far it is")
+// errBehind is why a run is read again of which fewer checkpoints were read than
+// it has.
+var errBehind = errors.New("the bus does not tell of all its steps at this moment")
 
 // attempt is one attempt of one run.
 type attempt struct {
@@ -150,9 +150,13 @@ func (a *attempt) gone(ctx context.Context) error {
 	return nil
 }
 
-// ended tells whether the run has a record.
+// ended tells whether the run has a record. If another owner may have stored it,
+// nobody's word is taken that there is none.
 func (a *attempt) ended(ctx context.Context) (bool, error) {
 	_, err := a.w.client.Runs().Get(ctx, a.entry.Run)
+	if errors.Is(err, bus.ErrNotFound) && a.t.uncertain {
+		return false, a.w.client.Runs().ConfirmNone(ctx, a.entry.Run)
+	}
 	if errors.Is(err, bus.ErrNotFound) {
 		return false, nil
 	}
@@ -161,8 +165,7 @@ func (a *attempt) ended(ctx context.Context) (bool, error) {
 
 // countStart stores that a run is begun which another process may have begun
 // before: a run that ends its process each time is given up. It is not begun if
-// there are other checkpoints than were read, and which these are is known from
-// then on: nobody else stores any.
+// there are other checkpoints than were read.
 func (a *attempt) countStart(ctx context.Context) (ready bool, err error) {
 	if !a.t.uncertain {
 		return true, nil

@@ -99,6 +99,7 @@ func TestATickStartsOneRun(t *testing.T) {
 	record := s.end(t, s.p.Key, s.id(0))
 	g.Expect(record.State).To(Equal(bus.StateSucceeded))
 	g.Expect(record.Trigger).To(Equal(runner.TriggerSchedule))
+	g.Eventually(s.board.underWay, patience).Should(BeZero(), "its record is there a moment before")
 	s.look(t, night(1).Add(-time.Nanosecond))
 	s.look(t, night(1).Add(time.Second))
 	s.end(t, s.p.Key, s.id(1))
