@@ -34,7 +34,7 @@ func newRuns(s Streams) *cobra.Command {
 	var o runsFlags
 	c := &cobra.Command{
 		Use:   "runs",
-		Short: "Look at the runs of flows, replay and cancel them",
+		Short: "Look at the runs of flows, replay, cancel and delete them",
 		Long: "Runs asks the bus of an installation, with the keys of its Secret headgate-bus:\n" +
 			"whoever has them can read and write every run of every Flow. In a cluster, forward\n" +
 			"the port of the bus and hand the Secret over without storing it:\n\n" +
@@ -42,13 +42,13 @@ func newRuns(s Streams) *cobra.Command {
 			"  kubectl get secret headgate-bus -n headgate-system -o json |\n" +
 			"    headgate runs list -n pets orders --bus-secret -\n\n" +
 			"The exit status is 0 for success, 1 when there is no such run or it cannot be\n" +
-			"replayed or canceled, and 2 when the bus could not be asked.",
+			"replayed, canceled or deleted, and 2 when the bus could not be asked.",
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	o.register(c)
 	c.PersistentFlags().StringVarP(&o.namespace, "namespace", "n", "", `the namespace of the Flow (default "default")`)
-	c.AddCommand(newRunsList(&o, s), newRunsGet(&o, s), newRunsReplay(&o, s), newRunsCancel(&o, s))
+	c.AddCommand(newRunsList(&o, s), newRunsGet(&o, s), newRunsReplay(&o, s), newRunsCancel(&o, s), newRunsDelete(&o, s))
 	return c
 }
 

@@ -22,6 +22,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/headgate-io/headgate/internal/bus"
+	"github.com/headgate-io/headgate/internal/gateway/work"
+	"github.com/headgate-io/headgate/internal/program"
 )
 
 // shop has Flows whose runs nobody waits for: orders gives up at once, slow
@@ -271,6 +273,42 @@ func TestRunsReplaysARange(t *testing.T) {
 	}
 }
 
+func TestRunsDeletesDeadLetters(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	s := serveShop(t)
+	var ids []string
+	for _, item := range []string{"a", "b", "c"} {
+		id := s.order(t, "orders", `{"item": "`+item+`", "card": "-"}`)
+		s.becomes(t, "orders", id, bus.StateDeadLettered)
+		ids = append(ids, id)
+	}
+	status, out, stderr := s.runs(t, "delete", "shop/orders", ids[1])
+	g.Expect(status).To(Equal(0), stderr)
+	g.Expect(out).To(Equal("Deleted shop/orders/" + ids[1] + "\n"))
+	for _, command := range []string{"delete", "replay"} {
+		status, _, stderr = s.runs(t, command, "shop/orders", ids[1])
+		g.Expect(status).To(Equal(1))
+		g.Expect(stderr).To(ContainSubstring("the dead letter of run shop/orders/" + ids[1] + " is gone: it was replayed or deleted"))
+	}
+	status, out, stderr = s.runs(t, "delete", "shop/orders", "--all-dead", "--until", "1h")
+	g.Expect(status).To(Equal(0), stderr)
+	g.Expect(out).To(BeEmpty())
+	g.Expect(stderr).To(Equal("There are no such dead letters\n"))
+	status, out, stderr = s.runs(t, "delete", "shop/orders", "--all-dead", "--since", "1h")
+	g.Expect(status).To(Equal(0), stderr)
+	g.Expect(out).To(Equal("Deleted shop/orders/" + ids[0] + "\nDeleted shop/orders/" + ids[2] + "\n"))
+	_, out, _ = s.runs(t, "list", "--dead", "-A", "-o", "json")
+	g.Expect(out).To(MatchJSON(`[]`))
+	_, out, _ = s.runs(t, "list", "shop/orders")
+	g.Expect(strings.Count(out, "DeadLettered")).To(Equal(3), "their records stay")
+
+	id := s.order(t, "slow", `{}`)
+	status, _, stderr = s.runs(t, "delete", "shop/slow", id)
+	g.Expect(status).To(Equal(1))
+	g.Expect(stderr).To(ContainSubstring("is no dead letter: "))
+}
+
 func TestRunsCancelsWhatWaits(t *testing.T) {
 	t.Parallel()
 	g := NewWithT(t)
@@ -354,7 +392,9 @@ func TestRunsRefusesWhatItCannotDo(t *testing.T) {
 		{"a flow that is none", []string{"list", "shop/nothing"}, 1, "there is no Flow shop/nothing"},
 		{"an id that is none", []string{"get", "shop/orders", "1"}, 2, `"1" is not the id of a run`},
 		{"a run of another flow", []string{"get", "shop/orders", unknown}, 1, "there is no run " + unknown + " of Flow shop/orders"},
-		{"replay of nothing", []string{"replay", "shop/orders"}, 2, "name one run, or replay all with --all-dead"},
+		{"replay of nothing", []string{"replay", "shop/orders"}, 2, "name one run, or all that were given up with --all-dead"},
+		{"deletion of nothing", []string{"delete", "shop/orders"}, 2, "name one run, or all that were given up with --all-dead"},
+		{"deletion of what is not there", []string{"delete", "shop/orders", work.IDPrefix(program.Key{Namespace: "shop", Name: "orders"}) + strings.Repeat("b", 26)}, 1, "there is no run"},
 		{"no revision", []string{"replay", "shop/orders", unknown, "--revision", ""}, 2, "revision: name one, or current or failed"},
 		{"a range of one", []string{"replay", "shop/orders", unknown, "--since", "1h"}, 2, "since and until are for --all-dead"},
 		{"a time that is none", []string{"replay", "shop/orders", "--all-dead", "--since", "yesterday"}, 2, `since: "yesterday" is neither`},

@@ -8,23 +8,20 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/headgate-io/headgate/internal/bus"
 	"github.com/headgate-io/headgate/internal/gateway/work"
-	"github.com/headgate-io/headgate/internal/program"
 )
 
 type runsReplay struct {
 	*runsFlags
+	deadLetters
 
-	all                    bool
-	since, until, revision string
+	revision string
 }
 
 func newRunsReplay(flags *runsFlags, s Streams) *cobra.Command {
@@ -47,9 +44,7 @@ func newRunsReplay(flags *runsFlags, s Streams) *cobra.Command {
 		Args: cobra.RangeArgs(1, 2),
 		RunE: func(c *cobra.Command, args []string) error { return o.run(c.Context(), s, args) },
 	}
-	c.Flags().BoolVar(&o.all, "all-dead", false, "all dead letters of the Flow")
-	c.Flags().StringVar(&o.since, "since", "", "with --all-dead: only what was given up at this time or later, RFC 3339 or how long ago, such as 2h")
-	c.Flags().StringVar(&o.until, "until", "", "with --all-dead: only what was given up before this time")
+	o.register(c.Flags())
 	c.Flags().StringVar(&o.revision, "revision", revisionCurrent,
 		"revision of the Flow to run: "+revisionCurrent+", "+work.RevisionFailed+" (the one that gave the run up), or a name")
 	return c
@@ -59,75 +54,18 @@ func newRunsReplay(flags *runsFlags, s Streams) *cobra.Command {
 const revisionCurrent = "current"
 
 func (o *runsReplay) run(ctx context.Context, s Streams, args []string) error {
-	if o.all == (len(args) == 2) {
-		return errors.New("name one run, or replay all with --all-dead")
-	}
-	if !o.all && (o.since != "" || o.until != "") {
-		return errors.New("since and until are for --all-dead")
-	}
 	if o.revision == "" {
 		return errors.New("revision: name one, or " + revisionCurrent + " or " + work.RevisionFailed)
 	}
-	now := time.Now()
-	since, err := instant("since", o.since, now)
+	which, err := o.which(o.runsFlags, args)
 	if err != nil {
 		return err
 	}
-	until, err := instant("until", o.until, now)
-	if err != nil {
-		return err
-	}
-	if !o.all {
-		run, err := o.runsFlags.run(args[0], args[1])
-		if err != nil {
-			return err
-		}
-		return o.replay(ctx, s, func(context.Context, *bus.Client) ([]bus.Run, error) { return []bus.Run{run}, nil })
-	}
-	flow, err := o.flow(args[0])
-	if err != nil {
-		return err
-	}
-	return o.replay(ctx, s, func(ctx context.Context, client *bus.Client) ([]bus.Run, error) {
-		return deadRuns(ctx, client, flow, since, until)
-	})
-}
-
-// instant reads a time, or how long ago it was.
-func instant(flag, text string, now time.Time) (time.Time, error) {
-	if text == "" {
-		return time.Time{}, nil
-	}
-	if ago, err := time.ParseDuration(text); err == nil && ago >= 0 {
-		return now.Add(-ago), nil
-	}
-	t, err := time.Parse(time.RFC3339, text)
-	if err != nil {
-		return time.Time{}, fmt.Errorf("%s: %q is neither a time such as 2026-01-31T08:00:00Z nor a duration such as 2h", flag, text)
-	}
-	return t, nil
-}
-
-// deadRuns returns the dead letters of a Flow, the oldest first.
-func deadRuns(ctx context.Context, client *bus.Client, flow program.Key, since, until time.Time) ([]bus.Run, error) {
-	letters, err := client.Dead().List(ctx, flow, maxListLimit)
-	if err != nil {
-		return nil, err
-	}
-	var runs []bus.Run
-	for i := range letters {
-		at := letters[i].Time
-		if at.Before(since) || (!until.IsZero() && !at.Before(until)) {
-			continue
-		}
-		runs = append(runs, letters[i].Run)
-	}
-	slices.Reverse(runs)
-	return runs, nil
+	return o.replay(ctx, s, which)
 }
 
 // replay starts runs again, one after the other, so that their order is kept.
-func (o *runsReplay) replay(ctx context.Context, s Streams, which func(context.Context, *bus.Client) ([]bus.Run, error)) error {
+func (o *runsReplay) replay(ctx context.Context, s Streams, which lettersOf) error {
 	client, err := o.connect(ctx, s)
 	if err != nil {
 		return err
@@ -179,14 +117,14 @@ func (o *runsReplay) one(ctx context.Context, client *bus.Client, intake *bus.In
 	return errors.Join(err, said)
 }
 
-// notDead says why a run cannot be replayed.
+// notDead says why a run has no dead letter.
 func notDead(ctx context.Context, client *bus.Client, run bus.Run) error {
 	record, err := findRun(ctx, client, run)
 	switch {
 	case err != nil:
 		return err
 	case record.State == bus.StateDeadLettered:
-		err = fmt.Errorf("the dead letter of run %s is gone: it was replayed, or its time was over", run)
+		err = fmt.Errorf("the dead letter of run %s is gone: it was replayed or deleted, or its time was over", run)
 	default:
 		err = fmt.Errorf("run %s is no dead letter: %s", run, record.State)
 	}

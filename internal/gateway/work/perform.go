@@ -382,7 +382,7 @@ func (a *attempt) bury(ctx context.Context, result *runner.Result) error {
 		return err
 	})
 	if full {
-		a.w.log.Error("There is no room for a dead letter: replay or delete some", "flow", a.entry.Flow.String(), "run", a.entry.ID)
+		a.w.log.Error("There is no room for a dead letter: replay or delete some with headgate runs", "flow", a.entry.Flow.String(), "run", a.entry.ID)
 		return bus.ErrFull
 	}
 	if err != nil {
