@@ -4,6 +4,7 @@
 package work
 
 import (
+	"errors"
 	"net/http"
 	"sync/atomic"
 	"testing"
@@ -138,4 +139,56 @@ func TestHistoryIsTrimmed(t *testing.T) {
 	clock.Step(2 * time.Hour)
 	g.Eventually(kept(old), patience).Should(BeZero())
 	g.Expect(kept(few)()).To(Equal(2))
+}
+
+// A run is not given up while there is no room to keep it.
+func TestARunIsTriedOnWhileItCannotBeKept(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	u := startUpstream(t)
+	u.answer = func(w http.ResponseWriter, _ *http.Request, _ string) { w.WriteHeader(http.StatusConflict) }
+	clock := testclock.NewFakeClock(midsummer)
+	r := startWorker(t, startBus(t), "gateway-0", func(o *Options) { o.Clock = clock })
+	p := asyncProgram(u, "intake", "store")
+	other := bus.Run{Flow: program.Key{Namespace: "pets", Name: "other"}}
+	var letters []bus.Run
+	// The last ones fill what a large one leaves.
+	for size := bus.MaxEntryData; size > 0; size /= 64 {
+		for {
+			letter := bus.Run{Flow: other.Flow, ID: NewID(IDPrefix(other.Flow))}
+			err := r.client.Dead().Put(t.Context(), bus.Entry{Run: letter, Attempt: 1, Data: make([]byte, size)}, "no", "")
+			if errors.Is(err, bus.ErrFull) {
+				break
+			}
+			g.Expect(err).NotTo(HaveOccurred())
+			letters = append(letters, letter)
+		}
+	}
+	r.serve(t, p)
+	id := r.accept(t, p.Key, "Gromit", "")
+	run := bus.Run{Flow: p.Key, ID: id}
+	for n := 1; n <= 2; n++ {
+		g.Eventually(u.keys, patience).Should(HaveLen(n))
+		g.Eventually(func() bool { at, waits := r.board.nextDue(); return waits && at.Equal(clock.Now().Add(buryRetry)) }, patience).Should(BeTrue())
+		record, err := r.Find(t.Context(), run)
+		g.Expect(err).NotTo(HaveOccurred())
+		g.Expect(record.State).To(Equal(bus.StateQueued))
+		clock.Step(buryRetry)
+		r.signal()
+	}
+	g.Eventually(u.keys, patience).Should(HaveLen(3))
+	for _, letter := range letters {
+		g.Expect(r.client.Dead().Delete(t.Context(), letter)).To(Succeed())
+	}
+	g.Eventually(func() (string, error) {
+		clock.Step(buryRetry)
+		r.signal()
+		record, err := r.Find(t.Context(), run)
+		return record.State, err
+	}, patience).Should(Equal(bus.StateDeadLettered))
+	_, err := r.client.Dead().Get(t.Context(), run)
+	g.Expect(err).NotTo(HaveOccurred())
+	for _, key := range u.keys() {
+		g.Expect(key).To(Equal(id + "/store"))
+	}
 }
