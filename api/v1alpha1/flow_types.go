@@ -256,9 +256,9 @@ type PayloadPolicy string
 
 // History says what is kept of finished runs.
 type History struct {
-	// limit of runs that are kept. Defaults to 100. What a run has answered is kept
-	// with it: where callers ask for that later, it is above the number of runs that
-	// end until they do.
+	// limit of runs that are kept. Defaults to 100. One that has ended within the
+	// last minute is kept beyond it, for its caller to ask what came of it; where
+	// callers ask later, the limit is above the number of runs that end until then.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=10000

@@ -230,31 +230,57 @@ func flowRecords(flow program.Key) string {
 	return subjectRuns + flow.Namespace + "." + flow.Name + ".*"
 }
 
-// Trim removes all but the newest keep records of a Flow, and those that are
-// stored since before olderThan. Zero values remove nothing: to remove all there
-// is Forget.
-func (r *Runs) Trim(ctx context.Context, flow program.Key, keep int, olderThan time.Time) error {
+// Trim removes the records of a Flow that are stored since before olderThan, and
+// all but the newest keep, as far as those are stored since before recent: whoever
+// comes for what a run has answered is to find it for a moment, however many end
+// in it. Zero values of keep and olderThan remove nothing: to remove all there is
+// Forget.
+func (r *Runs) Trim(ctx context.Context, flow program.Key, keep int, recent, olderThan time.Time) error {
 	if _, err := programKey(flow); err != nil {
 		return fmt.Errorf("trim records: %w", err)
 	}
 	filter := flowRecords(flow)
-	if keep > 0 {
-		err := r.c.purge(ctx, streamRuns, jetstream.WithPurgeSubject(filter), jetstream.WithPurgeKeep(uint64(keep)))
-		if err != nil {
-			return fmt.Errorf("trim records of %s: %w", flow, err)
-		}
-	}
-	if olderThan.IsZero() {
+	_, err := r.c.lastMessage(ctx, streamRuns, filter)
+	if errors.Is(err, ErrNotFound) {
 		return nil
 	}
-	before, err := r.c.firstSince(ctx, streamRuns, filter, olderThan)
-	if err == nil && before > 1 {
-		err = r.c.purge(ctx, streamRuns, jetstream.WithPurgeSubject(filter), jetstream.WithPurgeSequence(before))
+	if err == nil && keep > 0 {
+		err = r.keepNewest(ctx, filter, keep, recent)
+	}
+	if err == nil && !olderThan.IsZero() {
+		err = r.keepSince(ctx, filter, olderThan)
 	}
 	if err != nil {
 		return fmt.Errorf("trim records of %s: %w", flow, err)
 	}
 	return nil
+}
+
+func (r *Runs) keepNewest(ctx context.Context, filter string, keep int, recent time.Time) error {
+	first, count, err := r.c.firstSince(ctx, streamRuns, filter, recent)
+	switch {
+	case err != nil:
+		return err
+	case count < keep:
+		return r.c.purge(ctx, streamRuns, jetstream.WithPurgeSubject(filter), jetstream.WithPurgeKeep(uint64(keep)))
+	default:
+		return r.keepFrom(ctx, filter, first)
+	}
+}
+
+func (r *Runs) keepSince(ctx context.Context, filter string, since time.Time) error {
+	first, _, err := r.c.firstSince(ctx, streamRuns, filter, since)
+	if err != nil {
+		return err
+	}
+	return r.keepFrom(ctx, filter, first)
+}
+
+func (r *Runs) keepFrom(ctx context.Context, filter string, first uint64) error {
+	if first <= 1 {
+		return nil // To the server it would mean everything.
+	}
+	return r.c.purge(ctx, streamRuns, jetstream.WithPurgeSubject(filter), jetstream.WithPurgeSequence(first))
 }
 
 // Forget removes all records of a Flow, for example of one that is gone.

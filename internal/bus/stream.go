@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -135,42 +136,43 @@ func (s *scanSink) change(e entry) {
 }
 
 // firstSince returns the sequence of the first message that matches the filter
-// and was stored at t or later; if there is none, one that is above all.
-func (c *Client) firstSince(ctx context.Context, stream, filter string, t time.Time) (uint64, error) {
+// and was stored at t or later, and how many there are; if there is none, one that
+// is above all.
+func (c *Client) firstSince(ctx context.Context, stream, filter string, t time.Time) (first uint64, count int, err error) {
 	info, err := c.streamInfo(ctx, stream)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	s, err := c.streamHandle(ctx, stream)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	consumer, err := s.CreateConsumer(ctx, jetstream.ConsumerConfig{
 		FilterSubject: filter, AckPolicy: jetstream.AckNonePolicy, DeliverPolicy: jetstream.DeliverByStartTimePolicy,
 		OptStartTime: &t, InactiveThreshold: watchConsumerLife, MemoryStorage: true, HeadersOnly: true,
 	})
 	if err != nil {
-		return 0, translate(err)
+		return 0, 0, translate(err)
 	}
-	first := info.State.LastSeq + 1
-	if consumer.CachedInfo().NumPending > 0 {
+	first, count = info.State.LastSeq+1, int(min(consumer.CachedInfo().NumPending, math.MaxInt))
+	if count > 0 {
 		msg, err := consumer.Next(jetstream.FetchMaxWait(requestTimeout))
 		if err != nil {
-			return 0, translate(err)
+			return 0, 0, translate(err)
 		}
 		meta, err := msg.Metadata()
 		if err != nil {
-			return 0, err
+			return 0, 0, err
 		}
 		first = min(first, meta.Sequence.Stream)
 	} else if err := c.noneSince(ctx, stream, filter, t); err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	// It would be gone by itself a little later.
 	if err := s.DeleteConsumer(ctx, consumer.CachedInfo().Name); err != nil {
 		c.log.Debug("Cannot remove a consumer", "stream", stream, "error", translate(err))
 	}
-	return first, nil
+	return first, count, nil
 }
 
 // noneSince returns an error when there is a message that matches the filter and

@@ -18,6 +18,9 @@ const (
 	// trimInterval is how often the run logs of all flows are cut down to what
 	// their histories say.
 	trimInterval = time.Minute
+	// resultGrace is how long a record is kept at least, unless its history is
+	// shorter: its caller may be about to ask.
+	resultGrace = time.Minute
 )
 
 // sweepUntil keeps the queue and the run log short until ctx is done.
@@ -66,13 +69,12 @@ func (w *Worker) histories() map[program.Key]program.History {
 
 // trim cuts the run log of a flow down to its history.
 func (w *Worker) trim(ctx context.Context, key program.Key, history program.History) {
-	runs := w.client.Runs()
-	var err error
-	if history.Limit == 0 {
-		err = runs.Forget(ctx, key)
-	} else {
-		err = runs.Trim(ctx, key, history.Limit, w.clock.Now().Add(-time.Duration(history.TTL)))
+	now := w.clock.Now()
+	recent, oldest := now.Add(-resultGrace), now.Add(-time.Duration(history.TTL))
+	if history.Limit == 0 && oldest.Before(recent) {
+		oldest = recent
 	}
+	err := w.client.Runs().Trim(ctx, key, history.Limit, recent, oldest)
 	if err != nil && ctx.Err() == nil {
 		w.log.Debug("The run log could not be trimmed, it is tried again", "flow", key.String(), "error", err)
 	}
