@@ -24,7 +24,8 @@ const (
 
 // A claim begins as a short one for the run that is under way, so that nothing is
 // lost to a process that dies on the way; once the run has succeeded, or is
-// durable, it becomes a long one. A run that fails gives it back: who sends the
+// durable, it becomes a long one. That of a request whose caller does not wait is
+// long at once: who sends the same again asks for the same run. A run that fails gives it back: who sends the
 // same again must be let in. A run of which nobody knows whether it is durable
 // keeps the key of webhook.deduplicate, because it may happen: who sends the same
 // again asks for the same run.
@@ -80,8 +81,11 @@ func (h *handler) claimOne(ctx context.Context, x *exchange, worker *work.Worker
 	defer cancel()
 	short := min(c.window, time.Duration(x.route.program.Response.Timeout)+claimGrace)
 	mine := claimUnderWay + x.runID
-	if !x.isAsync() {
+	switch async := x.isAsync(); {
+	case !async:
 		mine += claimWaited
+	case c.kind == claimRequest:
+		short = c.window
 	}
 	first, value, err := worker.Seen().Claim(limited, x.route.program.Key, c.kind, c.key, mine, short)
 	switch {

@@ -59,11 +59,7 @@ func linkCORS(w *program.Webhook) *cors {
 // may read it, and tells whether it may. What an answer says about that itself
 // does not count.
 func (c *cors) allow(header http.Header, r *http.Request) bool {
-	for name := range header {
-		if strings.HasPrefix(name, accessControlPrefix) {
-			delete(header, name)
-		}
-	}
+	forbid(header)
 	if c.anyone && !c.credentials {
 		// The same for everyone, so that caches may keep it for everyone.
 		header.Set(allowOrigin, anyOrigin)
@@ -79,6 +75,15 @@ func (c *cors) allow(header http.Header, r *http.Request) bool {
 		}
 	}
 	return true
+}
+
+// forbid takes back what an answer says about who may read it.
+func forbid(header http.Header) {
+	for name := range header {
+		if strings.HasPrefix(name, accessControlPrefix) {
+			delete(header, name)
+		}
+	}
 }
 
 // read is allow for an answer that is not one to a preflight.

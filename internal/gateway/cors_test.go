@@ -153,6 +153,41 @@ func TestCORSAnswers(t *testing.T) {
 	}
 }
 
+// A script that may call a flow may ask about its runs.
+func TestCORSOfRuns(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	gw := startGateway(t)
+	ctl := connectController(t, gw)
+	for name, c := range map[string]func(*program.Program){
+		"open":   withCORS(program.CORS{AllowOrigins: []string{app}, AllowHeaders: []string{"Authorization", "Prefer"}, ExposeHeaders: []string{"Retry-After"}}),
+		"closed": func(*program.Program) {},
+	} {
+		g.Expect(ctl.put(petProgram(name, petstore(t).URL, async, c), gw)).To(Equal(bus.AckServed))
+	}
+	open := runOf(g, gw.send("POST", "/hook/pets/open", gromit, asPartner()...))
+	closed := runOf(g, gw.send("POST", "/hook/pets/closed", gromit, asPartner()...))
+	ask := func(method, id string, header ...string) reply { return gw.send(method, "/runs/"+id, "", header...) }
+	question := []string{headerOrigin, app, headerRequestMethod, "GET", "Access-Control-Request-Headers", "authorization,prefer"}
+
+	asked := ask("OPTIONS", open, question...)
+	g.Expect(asked.StatusCode).To(Equal(http.StatusNoContent))
+	g.Expect(accessHeaders(asked)).To(HaveKeyWithValue("Allow-Origin", app))
+	g.Expect(accessHeaders(asked)).To(HaveKeyWithValue("Allow-Headers", "Authorization, Prefer"))
+	told := ask("GET", open, append(basic("partner", partnerPassword), headerOrigin, app, "Prefer", "wait=30")...)
+	g.Expect(told.body).To(ContainSubstring(`"state":"Succeeded"`))
+	g.Expect(accessHeaders(told)).To(Equal(map[string]string{"Allow-Origin": app, "Expose-Headers": "Retry-After"}))
+	refused := ask("GET", open, headerOrigin, app)
+	g.Expect(refused.StatusCode).To(Equal(http.StatusUnauthorized))
+	g.Expect(accessHeaders(refused)).To(HaveKeyWithValue("Allow-Origin", app))
+
+	g.Expect(accessHeaders(ask("GET", open, append(basic("partner", partnerPassword), headerOrigin, another)...))).To(BeEmpty())
+	g.Expect(ask("OPTIONS", closed, question...).StatusCode).To(Equal(http.StatusMethodNotAllowed))
+	told = ask("GET", closed, append(basic("partner", partnerPassword), headerOrigin, app, "Prefer", "wait=30")...)
+	g.Expect(told.StatusCode).To(Equal(http.StatusOK))
+	g.Expect(accessHeaders(told)).To(BeEmpty())
+}
+
 func TestAddVary(t *testing.T) {
 	t.Parallel()
 	g := NewWithT(t)

@@ -64,13 +64,21 @@ func (h *handler) serveRun(ctx context.Context, x *exchange, path string) {
 	case snapshot == nil || worker == nil:
 		h.refuse(x, &problemStarting)
 		return
+	}
+	routes := snapshot.withPrefix(prefix)
+	switch {
+	case h.answerAskersCORS(x, routes):
+		return
 	case !x.onlyReads():
 		h.refuse(x, &problemMethod)
 		return
 	}
-	if p := h.admitAsker(x, snapshot.withPrefix(prefix)); p != nil {
+	if p := h.admitAsker(x, routes); p != nil {
 		h.refuse(x, p)
 		return
+	}
+	if x.route.cors == nil {
+		forbid(x.w.Header())
 	}
 	run := bus.Run{Flow: x.route.program.Key, ID: id}
 	document, err := h.awaitRun(ctx, x, worker, run)
@@ -86,6 +94,19 @@ func (h *handler) serveRun(ctx context.Context, x *exchange, path string) {
 		}
 		h.writeJSON(x, http.StatusOK, document)
 	}
+}
+
+// answerAskersCORS is answerCORS for the flows that the id of a run may belong to:
+// a script that may call one may ask about its runs.
+func (h *handler) answerAskersCORS(x *exchange, routes []*route) bool {
+	for _, r := range routes {
+		x.route = r
+		if h.answerCORS(x) {
+			return true
+		}
+	}
+	x.route = nil
+	return false
 }
 
 // admitAsker lets a caller in whom one of the flows admits that the id of a run
