@@ -269,13 +269,18 @@ type History struct {
 	// +kubebuilder:validation:XValidation:rule="duration(self) > duration('0s') && duration(self) <= duration('8760h')",message="ttl must be greater than 0s and at most 8760h"
 	TTL Duration `json:"ttl,omitempty"`
 
-	// payloads says of which runs requests and responses are kept. Defaults to Failed.
+	// payloads says of which runs requests and responses are kept: those of the run,
+	// and of its steps up to 16 KiB each. Of a step with forEach they are those of
+	// the item that failed first. Defaults to Failed.
 	// +optional
 	Payloads PayloadPolicy `json:"payloads,omitempty"`
 
 	// redact names fields of request, event and response that are not kept, such
 	// as request.body.card: names between dots. Where there is a list on the way,
-	// each of its elements is meant. With a sample or a schema of the webhook,
+	// each of its elements is meant. A value that is not kept of these is not kept
+	// of what steps have sent and got either, as far as it is there as it was; what
+	// else is not to be kept of those is named by steps.NAME.request.body.card, or
+	// response. With a sample or a schema of the webhook,
 	// fields of request.body that it does not know are refused.
 	// +optional
 	// +listType=set

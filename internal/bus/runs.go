@@ -20,7 +20,7 @@ import (
 
 // Record is what is kept of a run that has ended: the entry of the run log, and
 // the answer for those who ask for the result later. Secrets have no place in
-// it; Request, Response and Result are redacted before.
+// it; Request, Response, Result and those of steps are redacted before.
 type Record struct {
 	Run
 	// State in which the run ended.
@@ -65,6 +65,10 @@ type StepSummary struct {
 	// Status of the upstream's answer (RFC 9110).
 	Status int    `json:"status,omitempty"`
 	Class  string `json:"class,omitempty"`
+	// Request and Response are what the step has sent and got, kept as the Flow's
+	// history.payloads says.
+	Request  json.RawMessage `json:"request,omitempty"`
+	Response json.RawMessage `json:"response,omitempty"`
 }
 
 // Runs is the stream of records.

@@ -175,6 +175,7 @@ func TestRunsShowsAndReplaysWhatWasGivenUp(t *testing.T) {
 	g.Expect(text).To(MatchRegexp(`^Run: +` + id + `\nFlow: +shop/orders\nState: +DeadLettered\nTrigger: +Webhook\n`))
 	g.Expect(text).To(MatchRegexp(`\n  book +Failed +1 +- +\S+Z +\S+s +502 +Upstream5xx\n`))
 	g.Expect(text).To(And(ContainSubstring("\nRequest:\n"), ContainSubstring("cheese"), Not(ContainSubstring(card))))
+	g.Expect(text).To(And(ContainSubstring("\nRequest of step book:\n"), ContainSubstring(`"card": "[redacted]"`), ContainSubstring("\nResponse of step book:\n")))
 
 	// As long as the upstream is broken, a replay becomes a dead letter again.
 	status, out, stderr = s.runs(t, "replay", "-n", "shop", "orders", id)

@@ -92,7 +92,7 @@ func describeSteps(out io.Writer, steps []bus.StepSummary) error {
 	if _, err := fmt.Fprint(out, "\nSteps:\n"); err != nil {
 		return err
 	}
-	return table(out, "  NAME\tSTATE\tATTEMPTS\tITEMS\tSTARTED\tDURATION\tSTATUS\tCLASS\n", func(w io.Writer) {
+	err := table(out, "  NAME\tSTATE\tATTEMPTS\tITEMS\tSTARTED\tDURATION\tSTATUS\tCLASS\n", func(w io.Writer) {
 		for i := range steps {
 			p := &steps[i]
 			_, _ = fmt.Fprintf(w, "  %s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", // The table tells.
@@ -100,6 +100,15 @@ func describeSteps(out io.Writer, steps []bus.StepSummary) error {
 				time.Duration(p.DurationMillis)*time.Millisecond, number(p.Status), shown(p.Class))
 		}
 	})
+	for i := range steps {
+		if err == nil {
+			err = describePayload(out, "Request of step "+steps[i].Name, steps[i].Request)
+		}
+		if err == nil {
+			err = describePayload(out, "Response of step "+steps[i].Name, steps[i].Response)
+		}
+	}
+	return err
 }
 
 // describePayload writes JSON, in which no control character can be.

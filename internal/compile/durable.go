@@ -118,6 +118,10 @@ func (c *compiler) redact(at path, field string) {
 		c.unknown(at, root, known)
 		return
 	}
+	if root == program.VarSteps {
+		c.redactStep(at, rest)
+		return
+	}
 	t := variables[root]
 	for name := range strings.SplitSeq(rest, ".") {
 		if rest == "" {
@@ -129,6 +133,33 @@ func (c *compiler) redact(at path, field string) {
 			return
 		}
 		t = next
+	}
+}
+
+// redactStep checks the path of a field that a step has sent or got, below steps.
+func (c *compiler) redactStep(at path, rest string) {
+	var steps []string
+	for i := range c.object.Spec.Steps {
+		steps = append(steps, c.object.Spec.Steps[i].Name)
+	}
+	slices.Sort(steps)
+	known := [][]string{steps, {program.VarRequest, program.VarResponse}}
+	names := strings.Split(rest, ".")
+	if rest == "" {
+		return
+	}
+	if len(names) > 1 {
+		fields := []string{"body", "headers", "status"}
+		if names[1] == program.VarRequest {
+			fields = []string{"body", "method", "url"}
+		}
+		known = append(known, fields)
+	}
+	for i, name := range names[:min(len(names), len(known))] {
+		if !slices.Contains(known[i], name) {
+			c.unknown(at, name, known[i])
+			return
+		}
 	}
 }
 

@@ -41,7 +41,8 @@ type History struct {
 	Limit int `json:"limit"`
 	// TTL for which a run is kept.
 	TTL Duration `json:"ttl"`
-	// Payloads says of which runs request and result are kept.
+	// Payloads says of which runs requests and results are kept: those of the run
+	// and of its steps.
 	Payloads Payloads `json:"payloads"`
 	// Redact are the paths of fields whose values are not kept, sorted: names
 	// between dots, of which the first is one of RedactRoots, such as
@@ -51,8 +52,9 @@ type History struct {
 }
 
 // RedactRoots are what a path in [History.Redact] begins with: what started the
-// run, and what it was answered with.
-var RedactRoots = []string{VarRequest, VarEvent, VarResponse}
+// run, what it was answered with, and what its steps have sent and got, as in
+// steps.createPet.request.body.card.
+var RedactRoots = []string{VarRequest, VarEvent, VarResponse, VarSteps}
 
 // Durable reports whether runs of the Flow can outlive the request, or whatever
 // else started them.

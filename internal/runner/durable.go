@@ -96,7 +96,8 @@ func (r *run) store(ctx context.Context, s *step) *Error {
 		return nil
 	}
 	out, result := &r.reached[len(r.reached)-1], &r.result.Steps[len(r.result.Steps)-1]
-	state, err := newStepState(r.result.Started, out, result)
+	payloads := r.flow.program.History.Payloads != program.PayloadsNone
+	state, err := newStepState(r.result.Started, out, result, payloads)
 	if err != nil {
 		failure := r.flow.finish(failForGood(program.ClassExpression, err.Error()), s.name)
 		out.forget()
@@ -105,7 +106,7 @@ func (r *run) store(ctx context.Context, s *step) *Error {
 		if !s.goOn {
 			return failure
 		}
-		if state, err = newStepState(r.result.Started, out, result); err != nil {
+		if state, err = newStepState(r.result.Started, out, result, payloads); err != nil {
 			return failure
 		}
 	}

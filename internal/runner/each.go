@@ -46,6 +46,8 @@ type loop struct {
 	// held is about how many bytes the items left behind.
 	held  atomic.Int64
 	tried atomic.Int64
+	// shown is true once there is an item whose request is kept.
+	shown atomic.Bool
 
 	// mu guards the keys that the run has used.
 	mu sync.Mutex
@@ -127,6 +129,9 @@ func (l *loop) item(ctx context.Context, i int) {
 	x.rawBody = nil
 	if failure != nil {
 		l.failed(x, failure)
+	}
+	if failure == nil || l.shown.Swap(true) {
+		x.made, x.sent = nil, nil
 	}
 	size := sizeOf(x.output) + headerSize(x.header)
 	tooMuch := l.run.hold(size)

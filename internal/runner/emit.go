@@ -62,6 +62,7 @@ func (a *emitAction) do(ctx context.Context, r *run, out *exchange) *Error {
 			return failForGood(program.ClassExpression,
 				fmt.Sprintf("emit.data: is larger than the %d KiB of an event", MaxEventBytes>>10))
 		}
+		out.sent = newSent(contentTypeJSON, event.Data)
 	}
 	if err := a.runner.events.Emit(ctx, event); err != nil {
 		return r.portFailure(ctx, "emit", "the event could not be stored", err)

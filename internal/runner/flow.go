@@ -134,6 +134,8 @@ type Result struct {
 	RetriesRefused int
 
 	shared *shared
+	// reached is what the steps left behind, those of Steps first.
+	reached []exchange
 }
 
 // Answer is a complete answer. Header holds no framing; Content-Type is set if

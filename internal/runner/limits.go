@@ -76,6 +76,12 @@ const (
 	// MaxRecordBytes bounds a request or an answer in the run log.
 	MaxRecordBytes = 256 << 10
 
+	// MaxStepRecordBytes bounds what a step has sent, or got, in the run log, and
+	// maxStepsRecordBytes that of all steps of a run together: with everything else
+	// in the record it is one message.
+	MaxStepRecordBytes  = 16 << 10
+	maxStepsRecordBytes = 256 << 10
+
 	// MaxResultBytes bounds the answer of a run that nobody waits for, as JSON:
 	// with the rest of its record it is one message.
 	MaxResultBytes = 3 << 20

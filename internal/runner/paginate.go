@@ -59,7 +59,7 @@ func (r *run) pages(ctx context.Context, s *step, out *exchange) (int, *Error) {
 		page.init(s)
 		n, failure := r.tries(ctx, s, page)
 		tried += n
-		out.status, out.header, out.headers = page.status, page.header, nil
+		out.status, out.header, out.headers, out.call = page.status, page.header, nil, page.call
 		if failure != nil {
 			return tried, failure
 		}
@@ -146,7 +146,7 @@ func (p *paginate) follow(r *run, from *outgoing, next string) (*outgoing, *Erro
 	if err != nil {
 		return nil, failForGood(program.ClassExpression, "http.paginate.next: "+err.Error())
 	}
-	call := &outgoing{url: *target, header: maps.Clone(from.header), body: from.body, form: from.form}
+	call := &outgoing{method: from.method, url: *target, header: maps.Clone(from.header), body: from.body, form: from.form}
 	switch {
 	case sameOrigin(from, call):
 	case from.url.Scheme == "https" && target.Scheme != "https":

@@ -30,21 +30,31 @@ var neverKept = []string{"authorization", "proxy-authorization", "cookie", "set-
 // credential of a caller, nor any secret of the flow, in whatever form a
 // [auth.Redactor] finds it. A body beyond [MaxRecordBytes] is left out.
 func (f *Flow) RecordRequest(req *Request) json.RawMessage {
+	root, bulk, doc := f.seen(req)
+	if doc == nil {
+		return nil
+	}
+	return f.record(nil, root, doc, bulk)
+}
+
+// seen returns what started a run, by the variable that it is in expressions; nil
+// for a run that a schedule started. What is large stands under bulk.
+func (f *Flow) seen(req *Request) (root, bulk string, doc map[string]any) {
 	switch {
 	case req.Event != nil:
 		event := &object{fields: eventFields{req.Event}}
-		return f.record(nil, program.VarEvent, event.native(), "data")
+		return program.VarEvent, "data", event.native()
 	case req.Trigger == TriggerSchedule || req.Trigger == TriggerEvent:
-		return nil
+		return "", "", nil
 	}
 	fields := requestFields{Request: req, hidden: &f.hidden}
-	seen := (&object{fields: &fields}).native()
-	delete(seen, "rawBody")
-	if headers, ok := seen["headers"].(map[string]string); ok {
-		seen["headers"] = withoutHeaders(headers)
+	doc = (&object{fields: &fields}).native()
+	delete(doc, "rawBody")
+	if headers, ok := doc["headers"].(map[string]string); ok {
+		doc["headers"] = withoutHeaders(headers)
 	}
-	f.hideCarriers(seen)
-	return f.record(nil, program.VarRequest, seen, "body")
+	f.hideCarriers(doc)
+	return program.VarRequest, "body", doc
 }
 
 // RecordResult returns the answer of a run as the run log keeps it, as a JSON
@@ -55,11 +65,16 @@ func (f *Flow) RecordResult(res *Result) json.RawMessage {
 	if res.Answer == nil {
 		return nil
 	}
-	return f.record(res.shared, program.VarResponse, map[string]any{
-		"status":  int64(res.Answer.Status),
-		"headers": withoutHeaders(lowerHeaders(res.Answer.Header, nil)),
-		"body":    res.Answer.value(),
-	}, "body")
+	return f.record(res.shared, program.VarResponse, res.Answer.document(), "body")
+}
+
+// document is what expressions would see of an answer.
+func (a *Answer) document() map[string]any {
+	return map[string]any{
+		"status":  int64(a.Status),
+		"headers": withoutHeaders(lowerHeaders(a.Header, nil)),
+		"body":    a.value(),
+	}
 }
 
 func withoutHeaders(in map[string]string) map[string]string {
@@ -89,34 +104,49 @@ func (f *Flow) hideCarriers(seen map[string]any) {
 	}
 }
 
-// record redacts and renders an object. What stands under bulk is left out when
-// it is too large.
+// record redacts and renders an object, whose paths begin with root. What stands
+// under bulk is left out when it is too large.
 func (f *Flow) record(s *shared, root string, doc map[string]any, bulk string) json.RawMessage {
-	for _, path := range f.program.History.Redact {
-		names := strings.Split(path, ".")
-		if names[0] != root {
-			continue
+	return f.render(&scrubber{flow: f, shared: s}, below(f.program.History.Redact, root), doc, bulk, MaxRecordBytes)
+}
+
+// below returns what is left of the paths that begin with names.
+func below(paths []string, names ...string) (rest [][]string) {
+	for _, path := range paths {
+		have := strings.Split(path, ".")
+		n := min(len(have), len(names))
+		if slices.Equal(have[:n], names[:n]) {
+			rest = append(rest, have[n:])
 		}
-		names = names[1:]
+	}
+	return rest
+}
+
+// render redacts and renders an object. What stands under bulk is left out when
+// all together has more bytes than limit.
+func (f *Flow) render(scrub *scrubber, paths [][]string, doc map[string]any, bulk string, limit int) json.RawMessage {
+	for _, names := range paths {
 		if len(names) == 0 {
 			return json.RawMessage(`"` + redacted + `"`)
 		}
 		doc = f.redactPath(doc, names)
 	}
-	scrub := scrubber{flow: f, shared: s}
 	clean, _ := scrub.value(doc).(map[string]any)
 	data, err := expr.AppendJSON(nil, clean)
-	if err != nil || len(data) > MaxRecordBytes {
-		clean[bulk] = fmt.Sprintf("[not kept: larger than %d KiB]", MaxRecordBytes>>10)
+	if err != nil || len(data) > limit {
+		clean[bulk] = notKept(limit)
 		data, err = expr.AppendJSON(nil, clean)
 	}
 	// A value that is found only across what was looked at piece by piece, or a
 	// document that is too large without its body, is not kept at all.
-	if text := string(data); err != nil || len(data) > MaxRecordBytes || s.redact(f, text) != text {
+	if text := string(data); err != nil || len(data) > limit || scrub.shared.redact(f, text) != text {
 		return json.RawMessage(`"` + redacted + `"`)
 	}
 	return data
 }
+
+// notKept stands where something was larger than limit bytes.
+func notKept(limit int) string { return fmt.Sprintf("[not kept: larger than %d KiB]", limit>>10) }
 
 // redactPath redacts one path of an object, and what says the same elsewhere.
 func (f *Flow) redactPath(doc map[string]any, names []string) map[string]any {
@@ -194,9 +224,11 @@ func redactAt(v any, path []string) any {
 type scrubber struct {
 	flow   *Flow
 	shared *shared
+	// hidden is nil where only secrets are removed.
+	hidden *hiddenValues
 }
 
-func (s *scrubber) text(text string) string { return s.shared.redact(s.flow, text) }
+func (s *scrubber) text(text string) string { return s.hidden.text(s.shared.redact(s.flow, text)) }
 
 // value returns a copy of a value without secrets in it.
 func (s *scrubber) value(v any) any {

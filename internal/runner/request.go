@@ -24,12 +24,15 @@ import (
 
 // outgoing is a call under construction. It is what a signer signs.
 type outgoing struct {
+	method string
 	url    url.URL
 	header http.Header
 	// body is nil for a call without one.
 	body []byte
 	// form is true when the body is a form, and not JSON.
 	form bool
+	// large is true when a body was left out.
+	large bool
 
 	// id is the same for every attempt, signedAt is that of one.
 	id       string
@@ -65,7 +68,7 @@ func (a *callAction) build(ctx context.Context, r *run) (*outgoing, *Error) {
 	if hops >= maxHops {
 		return nil, tooManyHops()
 	}
-	call := &outgoing{header: maps.Clone(a.header)}
+	call := &outgoing{method: a.method, header: maps.Clone(a.header)}
 	if failure := a.buildURL(ctx, r, call); failure != nil {
 		return nil, failure
 	}

@@ -19,12 +19,11 @@ import (
 // attempts does what a step does, as often as that is worth it. It returns how
 // often it tried.
 func (r *run) attempts(ctx context.Context, s *step, out *exchange) (int, *Error) {
+	defer out.keepCall()
 	if s.paginate != nil {
 		return r.pages(ctx, s, out)
 	}
-	tried, failure := r.tries(ctx, s, out)
-	out.call = nil
-	return tried, failure
+	return r.tries(ctx, s, out)
 }
 
 // tries does what a step does, and again after a failure that is worth it.

@@ -99,6 +99,7 @@ func (r *run) bind() {
 }
 
 func (r *run) execute(ctx context.Context) {
+	defer func() { r.result.reached = r.reached }()
 	defer func() {
 		if cause := recover(); cause != nil {
 			r.panicked(ctx, cause)

@@ -113,6 +113,8 @@ type savedStep struct {
 
 	// Began is when the step did; zero in what was stored before it was known.
 	Began time.Time `cbor:"16,keyasint,omitzero"`
+	// Sent is stored for the run log.
+	Sent *sent `cbor:"17,keyasint,omitempty"`
 }
 
 // savedError is the stored form of an Error.
@@ -161,13 +163,20 @@ var (
 	errNoState       = errors.New("the result of the step cannot be stored")
 )
 
-// newStepState returns the state of a finished step.
-func newStepState(started time.Time, out *exchange, result *StepResult) (StepState, error) {
+// newStepState returns the state of a finished step. payloads tells whether what it
+// has sent may be asked for.
+func newStepState(started time.Time, out *exchange, result *StepResult, payloads bool) (StepState, error) {
 	if atLeast(out) > MaxStateBytes {
 		return StepState{}, errStateTooLarge
 	}
 	saved := save(out)
 	saved.Started, saved.Began, saved.Attempts, saved.Duration = started, result.Started, result.Attempts, result.Duration
+	if payloads {
+		saved.Sent = out.request()
+		for i := range out.items {
+			saved.Items[i].Sent = out.items[i].request()
+		}
+	}
 	modes, err := stateModes()
 	if err != nil {
 		return StepState{}, err
@@ -215,7 +224,7 @@ func (s *savedStep) restore(x *exchange) {
 	if s.OutputIsBody {
 		x.output = s.Body
 	}
-	x.failure = s.Failure.restore()
+	x.failure, x.sent = s.Failure.restore(), s.Sent
 	if s.Loop {
 		x.items = make([]exchange, len(s.Items))
 		for i := range s.Items {

@@ -106,7 +106,7 @@ func TestStepStateIsExact(t *testing.T) {
 	started := time.Date(2026, 1, 2, 3, 4, 5, 678, time.UTC)
 	for i := range 3000 {
 		before := anyExchange(r, i%3 == 0)
-		state, err := newStepState(started, before, &StepResult{Attempts: 3, Duration: time.Second})
+		state, err := newStepState(started, before, &StepResult{Attempts: 3, Duration: time.Second}, true)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -141,7 +141,7 @@ func TestStepStateOfOddValues(t *testing.T) {
 		"bytes": []byte(nil), "list": []any(nil), "map": map[string]any(nil),
 		"headers": map[string]string{"a": "b"}, "query": map[string][]string{"a": {"b", "c"}},
 	}}
-	state, err := newStepState(time.Time{}, before, &StepResult{})
+	state, err := newStepState(time.Time{}, before, &StepResult{}, true)
 	g.Expect(err).NotTo(HaveOccurred())
 	var again StepState
 	g.Expect(again.UnmarshalBinary(state.encoded)).To(Succeed())
@@ -162,16 +162,16 @@ func TestStepStateRefuses(t *testing.T) {
 	g.Expect(s.UnmarshalBinary([]byte{9, 1})).To(MatchError("step state: version 9, this build reads 1"))
 	g.Expect(s.UnmarshalBinary([]byte{stateVersion, 0xff})).To(MatchError("step state: not readable"))
 	large := &exchange{name: "s", body: strings.Repeat("x", MaxStateBytes)}
-	_, err = newStepState(time.Time{}, large, &StepResult{})
+	_, err = newStepState(time.Time{}, large, &StepResult{}, true)
 	g.Expect(err).To(MatchError("the result of the step is larger than the 3 MiB that a checkpoint holds"))
 	large.body = make([]any, MaxStateBytes)
-	_, err = newStepState(time.Time{}, large, &StepResult{})
+	_, err = newStepState(time.Time{}, large, &StepResult{}, true)
 	g.Expect(err).To(MatchError(ContainSubstring("is larger than")))
 }
 
 // FuzzStepState: what is read does not panic, and reads back what it wrote.
 func FuzzStepState(f *testing.F) {
-	state, err := newStepState(time.Unix(0, 0), &exchange{name: "s", body: map[string]any{"a": []any{int64(1), 1.5, nil}}}, &StepResult{})
+	state, err := newStepState(time.Unix(0, 0), &exchange{name: "s", body: map[string]any{"a": []any{int64(1), 1.5, nil}}}, &StepResult{}, true)
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -183,7 +183,7 @@ func FuzzStepState(f *testing.F) {
 		}
 		x := &exchange{}
 		s.saved.restore(x)
-		if _, err := newStepState(s.saved.Started, x, &StepResult{}); err != nil {
+		if _, err := newStepState(s.saved.Started, x, &StepResult{}, true); err != nil {
 			t.Skip(err)
 		}
 	})

@@ -46,6 +46,7 @@ func (a *flowAction) do(ctx context.Context, r *run, out *exchange) *Error {
 	if failure != nil {
 		return failure
 	}
+	out.sent = newSent(req.ContentType, req.RawBody)
 	inner := flow.newRun(req)
 	inner.shared, inner.depth, inner.parent = r.shared, r.depth+1, r.parent
 	r.shared.redactWith(flow)

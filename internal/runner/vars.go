@@ -221,6 +221,11 @@ type exchange struct {
 	// call is what the first attempt of the step made: a call that is repeated is
 	// the same call.
 	call *outgoing
+	// made is the call that was made, without a body that is large, and sent what a
+	// step that makes no call has passed on, or one that is resumed has sent: for
+	// the run log.
+	made *outgoing
+	sent *sent
 
 	headers        map[string]string
 	stepObject     object

@@ -18,6 +18,9 @@ func NewRecord(f *runner.Flow, request *runner.Request, result *runner.Result, s
 	if keepsPayloads(f.Program().History, result) {
 		record.Request = f.RecordRequest(request)
 		record.Response = f.RecordResult(result)
+		for i, p := range f.RecordSteps(request, result) {
+			record.Steps[i].Request, record.Steps[i].Response = p.Request, p.Response
+		}
 	}
 	return record
 }
