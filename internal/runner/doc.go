@@ -46,9 +46,9 @@
 //
 // # Records
 //
-// [Flow.RecordRequest] and [Flow.RecordResult] return what the run log keeps of a
-// run: without what history.redact names, without what carries credentials, and
-// without any secret of the flow or of those that it called.
+// [Flow.RecordRequest], [Flow.RecordSteps] and [Flow.RecordResult] return what the
+// run log keeps of a run: without what history.redact names, without what carries
+// credentials, and without any secret of the flow or of those that it called.
 //
 // # Durable runs
 //
