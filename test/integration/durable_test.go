@@ -386,3 +386,64 @@ func TestFlowsWorkTogether(t *testing.T) {
 	g.Expect(got.body).To(ContainSubstring("There is no moon"))
 	g.Expect(sink.all()).To(HaveLen(1))
 }
+
+// deduplicated is a Flow that runs once for each delivery, whether its caller
+// waits or not.
+func deduplicated(upstream string) string {
+	return strings.ReplaceAll(`
+apiVersion: headgate.dev/v1alpha1
+kind: Credential
+metadata: {name: anyone}
+spec: {none: {}}
+---
+apiVersion: headgate.dev/v1alpha1
+kind: Flow
+metadata: {name: intake}
+spec:
+  triggers:
+    webhook:
+      credentialRefs: [{name: anyone}]
+      deduplicate: {key: "${request.headers['x-delivery']}", window: 10m}
+  steps:
+  - {name: store, http: {method: POST, url: UPSTREAM/store, json: {item: "${request.body.item}"}}}
+  response: {status: 201, json: {stored: "${request.body.item}"}}
+`, "UPSTREAM", upstream)
+}
+
+// Who sends the same again learns of the same run, and may rather poll than wait.
+func TestDeduplicatedDeliveries(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	sink := &echo{}
+	namespace := shared.newNamespace(t, nil)
+	shared.apply(t, namespace, deduplicated(serve(t, sink).URL))
+	intake := shared.waitReady(t, namespace, "intake")
+	deliver := func(id string, header ...string) answer {
+		c := call{url: intake.Status.URL, body: `{"item":"cheese"}`, header: map[string]string{"X-Delivery": id}}
+		for i := 0; i < len(header); i += 2 {
+			c.header[header[i]] = header[i+1]
+		}
+		return c.do(t, g)
+	}
+	var first answer
+	// In a new installation the streams of durable runs come after those that Flows
+	// are served with.
+	g.Eventually(func() int {
+		first = deliver("1", "Prefer", "respond-async")
+		return first.status
+	}).WithTimeout(patience).ShouldNot(Equal(http.StatusServiceUnavailable))
+	g.Expect(first.header.Get("Preference-Applied")).To(Equal("respond-async"))
+	id, place := accepted(g, first)
+	again, _ := accepted(g, deliver("1", "Prefer", "respond-async"))
+	g.Expect(again).To(Equal(id))
+	g.Expect(shared.ended(t, call{}, place)).To(MatchJSON(
+		`{"id":"` + id + `","flow":"intake","state":"Succeeded","attempts":1,"result":{"stored":"cheese"}}`))
+	waited := deliver("1")
+	g.Expect(waited.status).To(Equal(http.StatusNoContent))
+	g.Expect(waited.header.Get("Headgate-Run-Id")).To(Equal(id))
+	g.Expect(sink.all()).To(HaveLen(1))
+
+	g.Expect(deliver("2").status).To(Equal(http.StatusCreated))
+	g.Expect(deliver("2").status).To(Equal(http.StatusNoContent))
+	g.Expect(sink.all()).To(HaveLen(2))
+}
