@@ -20,7 +20,8 @@ import (
 
 // Record is what is kept of a run that has ended: the entry of the run log, and
 // the answer for those who ask for the result later. Secrets have no place in
-// it; Request, Response, Result and those of steps are redacted before.
+// it; Request, Response and those of steps are redacted before. Result is what the
+// caller is answered.
 type Record struct {
 	Run
 	// State in which the run ended.
