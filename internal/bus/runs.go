@@ -21,7 +21,7 @@ import (
 // Record is what is kept of a run that has ended: the entry of the run log, and
 // the answer for those who ask for the result later. Secrets have no place in
 // it; Request, Response and those of steps are redacted before. Result is what the
-// caller is answered.
+// caller is answered, without the secrets that its author lets expressions see.
 type Record struct {
 	Run
 	// State in which the run ended.

@@ -28,6 +28,8 @@ type Flow struct {
 	// values are what `values` is to expressions, secrets revealed.
 	values   ref.Val
 	redactor *auth.Redactor
+	// revealed is for the secrets that expressions see; nil without such.
+	revealed *auth.Redactor
 	hidden   hiddenSecrets
 	// revision is computed when it is first asked for.
 	revision func() string

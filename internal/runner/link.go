@@ -38,6 +38,7 @@ func (r *Runner) Link(p *program.Program) (*Flow, error) {
 			return revision
 		}),
 	}
+	f.revealed = newRevealed(p)
 	if p.Unavailable != "" {
 		return f, nil
 	}
@@ -65,6 +66,21 @@ func (r *Runner) Link(p *program.Program) (*Flow, error) {
 		return nil, err
 	}
 	return f, nil
+}
+
+// newRevealed returns what redacts the secrets of a program that its author lets
+// expressions see, or nil.
+func newRevealed(p *program.Program) *auth.Redactor {
+	var secrets []auth.Secret
+	for _, v := range p.Values {
+		if v.Secret != "" {
+			secrets = append(secrets, p.Secrets[v.Secret])
+		}
+	}
+	if secrets == nil {
+		return nil
+	}
+	return auth.NewRedactor(secrets...)
 }
 
 // linker compiles the parts of one program.

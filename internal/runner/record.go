@@ -107,7 +107,7 @@ func (f *Flow) hideCarriers(seen map[string]any) {
 // record redacts and renders an object, whose paths begin with root. What stands
 // under bulk is left out when it is too large.
 func (f *Flow) record(s *shared, root string, doc map[string]any, bulk string) json.RawMessage {
-	return f.render(&scrubber{flow: f, shared: s}, below(f.program.History.Redact, root), doc, bulk, MaxRecordBytes)
+	return f.render(s, s.scrubber(f), below(f.program.History.Redact, root), doc, bulk, MaxRecordBytes)
 }
 
 // below returns what is left of the paths that begin with names.
@@ -124,7 +124,7 @@ func below(paths []string, names ...string) (rest [][]string) {
 
 // render redacts and renders an object. What stands under bulk is left out when
 // all together has more bytes than limit.
-func (f *Flow) render(scrub *scrubber, paths [][]string, doc map[string]any, bulk string, limit int) json.RawMessage {
+func (f *Flow) render(s *shared, scrub scrubber, paths [][]string, doc map[string]any, bulk string, limit int) json.RawMessage {
 	for _, names := range paths {
 		if len(names) == 0 {
 			return json.RawMessage(`"` + redacted + `"`)
@@ -139,7 +139,7 @@ func (f *Flow) render(scrub *scrubber, paths [][]string, doc map[string]any, bul
 	}
 	// A value that is found only across what was looked at piece by piece, or a
 	// document that is too large without its body, is not kept at all.
-	if text := string(data); err != nil || len(data) > limit || scrub.shared.redact(f, text) != text {
+	if text := string(data); err != nil || len(data) > limit || s.redact(f, text) != text {
 		return json.RawMessage(`"` + redacted + `"`)
 	}
 	return data
@@ -220,18 +220,16 @@ func redactAt(v any, path []string) any {
 	}
 }
 
-// scrubber removes secrets from values.
-type scrubber struct {
-	flow   *Flow
-	shared *shared
-	// hidden is nil where only secrets are removed.
-	hidden *hiddenValues
+// scrubber removes what must not be kept from values: text does so from a text.
+type scrubber struct{ text func(string) string }
+
+// scrubber removes the secrets of a flow, and of those that the run has called.
+func (s *shared) scrubber(f *Flow) scrubber {
+	return scrubber{func(text string) string { return s.redact(f, text) }}
 }
 
-func (s *scrubber) text(text string) string { return s.hidden.text(s.shared.redact(s.flow, text)) }
-
 // value returns a copy of a value without secrets in it.
-func (s *scrubber) value(v any) any {
+func (s scrubber) value(v any) any {
 	switch v := expr.Plain(v).(type) {
 	case string:
 		return s.text(v)
@@ -273,7 +271,7 @@ func (s *scrubber) value(v any) any {
 	}
 }
 
-func scrubMap[V any](s *scrubber, m map[string]V) map[string]any {
+func scrubMap[V any](s scrubber, m map[string]V) map[string]any {
 	out := make(map[string]any, len(m))
 	for name, member := range m {
 		out[s.text(name)] = s.value(member)

@@ -155,6 +155,33 @@ func TestRecordResult(t *testing.T) {
 		To(MatchJSON(`{"status":200,"headers":{},"body":"[redacted]"}`), "a text may hold what a path means")
 }
 
+// What a caller comes for later has no secret either, unlike what is answered at
+// once.
+func TestStoredValue(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	inner := answering(guarded(), `{"pin": "${values.pin}"}`)
+	outer := answering(newProgram(calls("a", "inner", "")), `{"a": "${steps.a.body.pin}", "of": "${steps.a.body}", "fine": "workshop", "n": 1.50}`)
+	outer.Secrets["secret/pets/user"] = auth.NewSecret([]byte("shop"))
+	flows := serve(t, map[string]*program.Program{"inner": inner, "outer": outer})
+	durably := func(name string) (*runner.Flow, *runner.Result) {
+		f := flows["pets/"+name]
+		res := f.RunDurable(t.Context(), newRequest(), runner.DurableOptions{})
+		g.Expect(res.Err).NotTo(HaveOccurred())
+		return f, res
+	}
+	f, res := durably("inner")
+	g.Expect(string(res.Answer.Body)).To(MatchJSON(`{"pin": "90210"}`))
+	g.Expect(string(f.StoredValue(res))).To(MatchJSON(`{"pin": "[redacted]"}`))
+	f, res = durably("outer")
+	g.Expect(string(f.StoredValue(res))).To(MatchJSON(`{"a": "[redacted]", "of": {"pin": "[redacted]"}, "fine": "workshop", "n": 1.5}`),
+		"what no expression sees is not looked for")
+	// As a number it is no less of a secret.
+	number := answering(guarded(), `{"pin": "${int(values.pin)}"}`)
+	f = link(t, newRunner(t), number)
+	g.Expect(string(f.StoredValue(f.RunDurable(t.Context(), newRequest(), runner.DurableOptions{})))).To(MatchJSON(`{"pin": "[redacted]"}`))
+}
+
 // FuzzRecord: wherever a secret stands in a request, and however it is written,
 // the record does not hold it.
 func FuzzRecord(f *testing.F) {

@@ -35,7 +35,8 @@ type StepPayloads struct{ Request, Response json.RawMessage }
 // are too large: those of the last steps are the ones that stay.
 func (f *Flow) RecordSteps(req *Request, res *Result) []StepPayloads {
 	out := make([]StepPayloads, min(len(res.Steps), len(res.reached)))
-	scrub := &scrubber{flow: f, shared: res.shared, hidden: f.hiddenValues(req, res)}
+	hidden := f.hiddenValues(req, res)
+	scrub := scrubber{func(text string) string { return hidden.text(res.shared.redact(f, text)) }}
 	left := maxStepsRecordBytes
 	for i := range slices.Backward(out) {
 		x := res.reached[i].shown()
@@ -52,7 +53,7 @@ func (f *Flow) RecordSteps(req *Request, res *Result) []StepPayloads {
 					paths = append(paths, below(inner.program.History.Redact, side)...)
 				}
 			}
-			data := f.render(scrub, paths, doc, "body", MaxStepRecordBytes)
+			data := f.render(res.shared, scrub, paths, doc, "body", MaxStepRecordBytes)
 			if left -= len(data); left < 0 {
 				data, _ = json.Marshal(notKept(maxStepsRecordBytes)) // It is a text.
 			}

@@ -26,8 +26,9 @@ type shared struct {
 	// stored are the values that the run has put or deleted, by flow and key.
 	stored      map[storedKey]storedValue
 	storedBytes int
-	// redactors are those of the flows that were called.
-	redactors []*auth.Redactor
+	// redactors are those of the flows that were called, and revealed those of
+	// their secrets that expressions see.
+	redactors, revealed []*auth.Redactor
 }
 
 // hold counts bytes that the run keeps. It fails when they are too many.
@@ -46,7 +47,25 @@ func (s *shared) redactWith(f *Flow) {
 	defer s.mu.Unlock()
 	if !slices.Contains(s.redactors, f.redactor) {
 		s.redactors = append(s.redactors, f.redactor)
+		if f.revealed != nil {
+			s.revealed = append(s.revealed, f.revealed)
+		}
 	}
+}
+
+// redactRevealed removes the secrets of a flow, and of those that the run has
+// called, that expressions see.
+func (s *shared) redactRevealed(f *Flow, text string) string {
+	text = f.revealed.String(text)
+	if s == nil {
+		return text
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, redactor := range s.revealed {
+		text = redactor.String(text)
+	}
+	return text
 }
 
 // redact removes the secrets of a flow, and of those that the run has called.

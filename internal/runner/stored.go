@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/headgate-io/headgate/internal/expr"
 	"github.com/headgate-io/headgate/internal/program"
 )
 
@@ -48,12 +49,13 @@ func (f *Flow) Stored(req *Request) *Request {
 func (f *Flow) Revision() string { return f.revision() }
 
 // StoredValue returns what is kept of the answer of a run for its caller: all of
-// it, unless the author does not want all of it to be kept.
+// it but the secrets under values, unless the author does not want all of it to be
+// kept. A caller who waits for the answer gets it as it is.
 func (f *Flow) StoredValue(res *Result) json.RawMessage {
 	if !slices.ContainsFunc(f.program.History.Redact, func(path string) bool {
 		return path == program.VarResponse || strings.HasPrefix(path, program.VarResponse+".")
 	}) {
-		return res.Value
+		return f.unrevealed(res)
 	}
 	var kept struct {
 		Body json.RawMessage `json:"body"`
@@ -62,4 +64,22 @@ func (f *Flow) StoredValue(res *Result) json.RawMessage {
 		return nil
 	}
 	return kept.Body
+}
+
+// unrevealed returns the answer without the secrets that expressions see.
+func (f *Flow) unrevealed(res *Result) json.RawMessage {
+	text := string(res.Value)
+	if res.shared.redactRevealed(f, text) == text {
+		return res.Value
+	}
+	value, err := expr.DecodeJSON(res.Value, storedJSON)
+	if err != nil {
+		return json.RawMessage(`"` + redacted + `"`)
+	}
+	scrub := scrubber{func(text string) string { return res.shared.redactRevealed(f, text) }}
+	kept, err := expr.AppendJSON(nil, scrub.value(value))
+	if text := string(kept); err != nil || res.shared.redactRevealed(f, text) != text {
+		return json.RawMessage(`"` + redacted + `"`)
+	}
+	return kept
 }
