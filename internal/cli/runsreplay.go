@@ -71,14 +71,8 @@ func (o *runsReplay) replay(ctx context.Context, s Streams, which lettersOf) err
 		return err
 	}
 	defer client.Close()
-	listing, cancel := context.WithTimeout(ctx, o.timeout)
-	defer cancel()
-	runs, err := which(listing, client)
-	if err != nil {
-		return err
-	}
-	if len(runs) == 0 {
-		_, err := fmt.Fprintln(s.Err, "There are no such dead letters")
+	runs, err := o.letters(ctx, client, s, which)
+	if err != nil || len(runs) == 0 {
 		return err
 	}
 	intake := client.NewIntake(bus.IntakeOptions{Replica: "cli-" + strings.ToLower(rand.Text())})

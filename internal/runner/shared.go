@@ -26,9 +26,8 @@ type shared struct {
 	// stored are the values that the run has put or deleted, by flow and key.
 	stored      map[storedKey]storedValue
 	storedBytes int
-	// redactors are those of the flows that were called, and revealed those of
-	// their secrets that expressions see.
-	redactors, revealed []*auth.Redactor
+	// called are the flows that were called.
+	called []*Flow
 }
 
 // hold counts bytes that the run keeps. It fails when they are too many.
@@ -45,39 +44,30 @@ func (r *run) hold(bytes int64) *Error {
 func (s *shared) redactWith(f *Flow) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !slices.Contains(s.redactors, f.redactor) {
-		s.redactors = append(s.redactors, f.redactor)
-		if f.revealed != nil {
-			s.revealed = append(s.revealed, f.revealed)
-		}
+	if !slices.Contains(s.called, f) {
+		s.called = append(s.called, f)
 	}
-}
-
-// redactRevealed removes the secrets of a flow, and of those that the run has
-// called, that expressions see.
-func (s *shared) redactRevealed(f *Flow, text string) string {
-	text = f.revealed.String(text)
-	if s == nil {
-		return text
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, redactor := range s.revealed {
-		text = redactor.String(text)
-	}
-	return text
 }
 
 // redact removes the secrets of a flow, and of those that the run has called.
 func (s *shared) redact(f *Flow, text string) string {
-	text = f.redactor.String(text)
+	return s.without(f, text, func(f *Flow) *auth.Redactor { return f.redactor })
+}
+
+// redactRevealed removes of those the ones that expressions see.
+func (s *shared) redactRevealed(f *Flow, text string) string {
+	return s.without(f, text, func(f *Flow) *auth.Redactor { return f.revealed })
+}
+
+func (s *shared) without(f *Flow, text string, secrets func(*Flow) *auth.Redactor) string {
+	text = secrets(f).String(text)
 	if s == nil {
 		return text
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, redactor := range s.redactors {
-		text = redactor.String(text)
+	for _, called := range s.called {
+		text = secrets(called).String(text)
 	}
 	return text
 }
