@@ -185,7 +185,7 @@ bench: build ## Compare the gateway with a handler by hand, nginx and HAProxy (D
 .PHONY: bench-async
 bench-async: build ## Measure durable accepts per second at the bus and over HTTP, against what the disk can do.
 	CGO_ENABLED=0 go build -trimpath -o bin/bench ./test/bench
-	go test -run='^$$' -bench='^BenchmarkAccept$$' -benchtime=60000x ./internal/bus | tee bin/accepts.txt
+	go test -run='^$$' -bench='^BenchmarkAccept$$' -benchtime=100000x ./internal/bus | tee bin/accepts.txt
 	bin/bench --async --accepts=bin/accepts.txt $(BENCH_ASYNC_ARGS)
 
 .PHONY: bench-go

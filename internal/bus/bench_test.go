@@ -119,7 +119,7 @@ func BenchmarkAccept(b *testing.B) {
 	}
 	raw := &rawLog{f: f}
 	b.Cleanup(func() { _ = f.Close() })
-	const rounds = 3
+	const rounds = 5
 	n := max(b.N/rounds, benchCallers)
 	var alone, draining, log, plain float64
 	id := 0
