@@ -27,7 +27,8 @@
 // SIGKILL takes nothing from the page cache, and so cannot tell whether what was
 // acknowledged had been synced. With --power-cuts the store is on an ext4 file
 // system of its own, which is shut down without its journal (EXT4_IOC_SHUTDOWN)
-// before the gateway is killed, and mounted again: what was not synced is gone.
+// when the gateway has been stopped, and before it is killed, and mounted again:
+// what was not synced is gone.
 // With --full-disk that file system is small and is filled: callers must be
 // refused with 503 and Retry-After while runs that somebody waits for go on and
 // /readyz says why, and with room again everything goes on by itself. Both need

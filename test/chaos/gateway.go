@@ -4,14 +4,18 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -125,6 +129,47 @@ func (g *gateway) start(ctx context.Context) error {
 	g.process.Stdout, g.process.Stderr = g.log, g.log
 	g.process.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	return g.process.Start()
+}
+
+// freeze stops the process: none of its threads does anything any more, but for
+// what the kernel does for it.
+func (g *gateway) freeze(ctx context.Context) error {
+	if err := g.process.Process.Signal(syscall.SIGSTOP); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	pattern := fmt.Sprintf("/proc/%d/task/*/stat", g.process.Process.Pid)
+	var err error
+	return errors.Join(until(ctx, func() bool {
+		var stopped bool
+		stopped, err = allStopped(pattern)
+		return stopped || err != nil
+	}), err)
+}
+
+// allStopped tells whether all threads are stopped, or will be before they do
+// anything: proc_pid_stat(5).
+func allStopped(pattern string) (bool, error) {
+	files, err := filepath.Glob(pattern)
+	if err != nil {
+		return false, err
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
+			continue // It has ended.
+		}
+		if err != nil {
+			return false, err
+		}
+		// The name of the program, in parentheses, may hold anything.
+		state := string(text[bytes.LastIndexByte(text, ')')+1:])
+		if !strings.HasPrefix(state, " T") && !strings.HasPrefix(state, " D") {
+			return false, nil
+		}
+	}
+	return len(files) > 0, nil
 }
 
 // kill ends the process without a warning.

@@ -220,6 +220,11 @@ func (s *session) killAgainAndAgain(ctx context.Context) error {
 // again.
 func (s *session) strike(ctx context.Context) error {
 	if s.volume != nil {
+		// Nobody acts on what is said after the power is gone: a sync that is under
+		// way then may be said to have succeeded.
+		if err := s.gateway.freeze(ctx); err != nil {
+			return err
+		}
 		if err := s.volume.cut(); err != nil {
 			return err
 		}
