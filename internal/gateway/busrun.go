@@ -168,6 +168,7 @@ func (g *Gateway) useBus(ctx context.Context, o bus.ClientOptions) error {
 	})
 	group.Go(func() error {
 		if client.WaitBuckets(done) == nil {
+			awaitRunStreams(done, client)
 			beatUntil(done, g.status, client.Gateways(), clock.RealClock{}.NewTicker(g.beatInterval), g.log)
 		}
 		return nil
@@ -195,6 +196,15 @@ func (g *Gateway) stopping(ctx context.Context) (context.Context, context.Cancel
 		stop()
 		cancel()
 	}
+}
+
+// awaitRunStreams waits until runs can be durable, so that no Flow is Programmed
+// before. A controller of an earlier version does not see to that; what needs none
+// of it works all the same.
+func awaitRunStreams(ctx context.Context, client *bus.Client) {
+	ctx, cancel := context.WithTimeout(ctx, runStreamsTimeout)
+	defer cancel()
+	_ = client.WaitRunStreams(ctx)
 }
 
 // applyUntil turns what the watch delivers into snapshots until ctx is done.

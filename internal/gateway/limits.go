@@ -94,6 +94,10 @@ const (
 	// farewellTimeout bounds the last reports and the leave of a gateway.
 	farewellTimeout = 5 * time.Second
 
+	// runStreamsTimeout is how long a gateway waits until it says that it serves
+	// Flows for what their durable runs need.
+	runStreamsTimeout = 10 * time.Second
+
 	// acceptTimeout bounds how long a caller waits until a run is durable.
 	acceptTimeout = 10 * time.Second
 	// claimGrace is how much longer a key is claimed for a run than the run may take.
