@@ -102,10 +102,11 @@
 // and each marker of a deleted one, for its place, which is the incarnation, the
 // name and the revision. So an earlier program cannot be put in the place of a
 // later one either. An earlier revision is signed for its name, and is run only
-// by a replayed run that asks for it, with the secrets of today. Others refuse what is not signed and keep what they have; the
-// controller notices and puts things right. The signature is a header, and is
-// insisted on when the Secret has the key that verifies it: the Secret of an
-// earlier version gets that key when every program has been signed.
+// by a replayed run that asks for it, with the secrets of today. Others refuse what
+// is not signed and keep what they have; the controller notices and puts things
+// right. The signature is a header, and is insisted on when the Secret has the key
+// that verifies it: the Secret of an earlier version gets that key when every
+// program has been signed.
 //
 // Gateways do trust each other with runs, heartbeats and reports: they are one
 // user. See Material for the keys and where they live.
