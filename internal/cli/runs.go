@@ -122,7 +122,8 @@ func findRun(ctx context.Context, client *bus.Client, run bus.Run) (bus.Record, 
 		return bus.Record{}, err
 	}
 	return bus.Record{
-		Run: run, State: bus.StateDeadLettered, Trigger: letter.Trigger, Attempts: letter.Attempt, Accepted: letter.Accepted, Finished: letter.Time,
+		Run: run, State: bus.StateDeadLettered, Trigger: letter.Trigger, Revision: letter.GivenUpBy,
+		Attempts: letter.Attempt, Accepted: letter.Accepted, Finished: letter.Time,
 		Failure: &bus.Failure{Time: letter.Time, RunID: run.ID, Message: letter.Reason},
 	}, nil
 }

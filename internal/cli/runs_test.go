@@ -246,6 +246,27 @@ func TestRunsReplaysWithAnEarlierRevision(t *testing.T) {
 	g.Expect(third.Revision).To(Equal(before))
 }
 
+// A letter may be all that is left of a run.
+func TestRunsTellsOfARunByItsLetter(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	s := serveShop(t)
+	material, err := bus.ReadDir(s.keys)
+	g.Expect(err).NotTo(HaveOccurred())
+	client, err := bus.Connect(t.Context(), bus.ClientOptions{URL: s.busURL, Role: bus.RoleGateway, Material: material, Name: "test"})
+	g.Expect(err).NotTo(HaveOccurred())
+	defer client.Close()
+	g.Expect(client.WaitConnected(t.Context())).To(Succeed())
+	flow := program.Key{Namespace: "shop", Name: "orders"}
+	run := bus.Run{Flow: flow, ID: work.NewID(work.IDPrefix(flow))}
+	g.Expect(client.Dead().Put(t.Context(), bus.Entry{Run: run, Attempt: 3, Trigger: "Webhook"}, "0123456789abcdef", "it failed")).To(Succeed())
+
+	status, out, stderr := s.runs(t, "get", "shop/orders", run.ID)
+	g.Expect(status).To(Equal(0), stderr)
+	g.Expect(out).To(MatchRegexp(`\nState: +DeadLettered\nTrigger: +Webhook\nRevision: +0123456789abcdef\nAttempts: +3\n`))
+	g.Expect(out).To(ContainSubstring("it failed"))
+}
+
 func TestRunsReplaysARange(t *testing.T) {
 	t.Parallel()
 	g := NewWithT(t)

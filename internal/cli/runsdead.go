@@ -97,13 +97,23 @@ func deadRuns(ctx context.Context, client *bus.Client, flow program.Key, since, 
 	return runs, nil
 }
 
-// letters returns the dead letters that are meant, and says so if there are none.
-func (o *runsFlags) letters(ctx context.Context, client *bus.Client, s Streams, which lettersOf) ([]bus.Run, error) {
-	ctx, cancel := context.WithTimeout(ctx, o.timeout)
-	defer cancel()
-	runs, err := which(ctx, client)
-	if err == nil && len(runs) == 0 {
-		_, err = fmt.Fprintln(s.Err, "There are no such dead letters")
+// withLetters connects and does something with the dead letters that are meant, or
+// says that there are none.
+func (o *runsFlags) withLetters(ctx context.Context, s Streams, which lettersOf, do func(*bus.Client, []bus.Run) error) error {
+	client, err := o.connect(ctx, s)
+	if err != nil {
+		return err
 	}
-	return runs, err
+	defer client.Close()
+	listing, cancel := context.WithTimeout(ctx, o.timeout)
+	defer cancel()
+	runs, err := which(listing, client)
+	if err != nil {
+		return err
+	}
+	if len(runs) == 0 {
+		_, err := fmt.Fprintln(s.Err, "There are no such dead letters")
+		return err
+	}
+	return do(client, runs)
 }

@@ -41,21 +41,14 @@ func (o *runsDelete) run(ctx context.Context, s Streams, args []string) error {
 	if err != nil {
 		return err
 	}
-	client, err := o.connect(ctx, s)
-	if err != nil {
-		return err
-	}
-	defer client.Close()
-	runs, err := o.letters(ctx, client, s, which)
-	if err != nil || len(runs) == 0 {
-		return err
-	}
-	for _, run := range runs {
-		if err := o.one(ctx, client, s, run); err != nil {
-			return err
+	return o.withLetters(ctx, s, which, func(client *bus.Client, runs []bus.Run) error {
+		for _, run := range runs {
+			if err := o.one(ctx, client, s, run); err != nil {
+				return err
+			}
 		}
-	}
-	return nil
+		return nil
+	})
 }
 
 // one deletes the letter of one run.

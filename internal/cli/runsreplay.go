@@ -61,24 +61,16 @@ func (o *runsReplay) run(ctx context.Context, s Streams, args []string) error {
 	if err != nil {
 		return err
 	}
-	return o.replay(ctx, s, which)
+	return o.withLetters(ctx, s, which, func(client *bus.Client, runs []bus.Run) error { return o.replay(ctx, client, s, runs) })
 }
 
 // replay starts runs again, one after the other, so that their order is kept.
-func (o *runsReplay) replay(ctx context.Context, s Streams, which lettersOf) error {
-	client, err := o.connect(ctx, s)
-	if err != nil {
-		return err
-	}
-	defer client.Close()
-	runs, err := o.letters(ctx, client, s, which)
-	if err != nil || len(runs) == 0 {
-		return err
-	}
+func (o *runsReplay) replay(ctx context.Context, client *bus.Client, s Streams, runs []bus.Run) error {
 	intake := client.NewIntake(bus.IntakeOptions{Replica: "cli-" + strings.ToLower(rand.Text())})
 	accepting, stop := context.WithCancel(ctx)
 	var group errgroup.Group
 	group.Go(func() error { return intake.Run(accepting) })
+	var err error
 	for _, run := range runs {
 		if err = o.one(ctx, client, intake, s, run); err != nil {
 			break
