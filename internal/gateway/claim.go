@@ -25,10 +25,10 @@ const (
 // A claim begins as a short one for the run that is under way, so that nothing is
 // lost to a process that dies on the way; once the run has succeeded, or is
 // durable, it becomes a long one. That of a request whose caller does not wait is
-// long at once: who sends the same again asks for the same run. A run that fails gives it back: who sends the
-// same again must be let in. A run of which nobody knows whether it is durable
-// keeps the key of webhook.deduplicate, because it may happen: who sends the same
-// again asks for the same run.
+// long at once: who sends the same again asks for the same run. A run that fails
+// gives it back: who sends the same again must be let in. A run of which nobody
+// knows whether it is durable keeps the key of webhook.deduplicate, because it may
+// happen.
 const (
 	claimUnderWay = "u"
 	claimDone     = "d"
@@ -119,8 +119,8 @@ func (h *handler) replayed(x *exchange) *problem {
 
 // seenBefore answers a request that has the key of an earlier one: with the id of
 // the earlier run, or, while that is under way and either caller waits for a
-// result, that it is. A run that was promised and never became durable is accepted now,
-// under its own id.
+// result, that it is. A run that was promised and never became durable is accepted
+// now, under its own id.
 func (h *handler) seenBefore(ctx context.Context, x *exchange, worker *work.Worker, request *runner.Request, c *claim, value string) bool {
 	id, underWay := strings.CutPrefix(value, claimUnderWay)
 	id, waited := strings.CutSuffix(id, claimWaited)

@@ -38,33 +38,36 @@ func (f *Flow) RecordSteps(req *Request, res *Result) []StepPayloads {
 	hidden := f.hiddenValues(req, res)
 	scrub := scrubber{func(text string) string { return hidden.text(res.shared.redact(f, text)) }}
 	left := maxStepsRecordBytes
-	for i := range slices.Backward(out) {
-		x := res.reached[i].shown()
-		if x == nil {
-			continue
+	keep := func(doc map[string]any, paths [][]string) json.RawMessage {
+		if doc == nil {
+			return nil
 		}
-		for side, doc := range map[string]map[string]any{program.VarRequest: x.requestDocument(), program.VarResponse: x.responseDocument()} {
-			if doc == nil {
-				continue
-			}
-			paths := below(f.program.History.Redact, program.VarSteps, res.Steps[i].Name, side)
-			if called, ok := f.steps[i].action.(*flowAction); ok && called.runner.flows != nil {
-				if inner, ok := called.runner.flows.Flow(called.flow); ok {
-					paths = append(paths, below(inner.program.History.Redact, side)...)
-				}
-			}
-			data := f.render(res.shared, scrub, paths, doc, "body", MaxStepRecordBytes)
-			if left -= len(data); left < 0 {
-				data, _ = json.Marshal(notKept(maxStepsRecordBytes)) // It is a text.
-			}
-			if side == program.VarRequest {
-				out[i].Request = data
-			} else {
-				out[i].Response = data
-			}
+		data := f.render(res.shared, scrub, paths, doc, "body", MaxStepRecordBytes)
+		if left -= len(data); left < 0 {
+			return json.RawMessage(`"` + notKept(maxStepsRecordBytes) + `"`)
+		}
+		return data
+	}
+	for i := range slices.Backward(out) {
+		if x := res.reached[i].shown(); x != nil {
+			out[i].Response = keep(x.responseDocument(), f.stepPaths(i, program.VarResponse))
+			out[i].Request = keep(x.requestDocument(), f.stepPaths(i, program.VarRequest))
 		}
 	}
 	return out
+}
+
+// stepPaths returns the paths that are not kept of what a step has sent, or got:
+// the flow's own, and those of a flow that the step calls.
+func (f *Flow) stepPaths(i int, side string) [][]string {
+	s := &f.steps[i]
+	paths := below(f.program.History.Redact, program.VarSteps, s.name, side)
+	if called, ok := s.action.(*flowAction); ok && called.runner.flows != nil {
+		if inner, ok := called.runner.flows.Flow(called.flow); ok {
+			paths = append(paths, below(inner.program.History.Redact, side)...)
+		}
+	}
+	return paths
 }
 
 // shown returns what is shown of a step: itself, or the item that failed first,

@@ -4,6 +4,7 @@
 package work
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -363,10 +364,7 @@ func (a *attempt) abandon() {
 
 // revision returns what the attempt was run with, or was to be.
 func (a *attempt) revision() string {
-	if a.flow == nil || a.entry.Revision != "" {
-		return a.entry.Revision
-	}
-	return a.flow.Revision()
+	return cmp.Or(a.entry.Revision, a.flow.Revision())
 }
 
 // bury stores a run that is given up: its request, to be replayed, and the

@@ -90,7 +90,7 @@ func (a *attempt) outcome(result *runner.Result, state string) bus.Record {
 	}
 	if a.flow == nil {
 		record := bareRecord(a.entry.Flow, request, result, state)
-		record.Accepted = a.entry.Accepted
+		record.Accepted, record.Revision = a.entry.Accepted, a.entry.Revision
 		return record
 	}
 	record := NewRecord(a.flow, request, result, state)
