@@ -279,9 +279,9 @@ type History struct {
 	// as request.body.card: names between dots. Where there is a list on the way,
 	// each of its elements is meant. A value that is not kept of these is not kept
 	// of what steps have sent and got either, as far as it is there as it was; what
-	// else is not to be kept of those is named by steps.NAME.request.body.card, or
-	// response. With a sample or a schema of the webhook,
-	// fields of request.body that it does not know are refused.
+	// else is not to be kept of those is named as in steps.NAME.request.body.card or
+	// steps.NAME.response.body.card. With a sample or a schema of the webhook, fields
+	// of request.body that it does not know are refused.
 	// +optional
 	// +listType=set
 	// +kubebuilder:validation:MaxItems=64
