@@ -6,6 +6,7 @@ package runner
 import (
 	"context"
 	"errors"
+	"net"
 	"net/netip"
 	"syscall"
 )
@@ -76,10 +77,16 @@ func masked(in []netip.Prefix) []netip.Prefix {
 const mappedBits = 96
 
 // control is called with each resolved address that is about to be dialed: a
-// name that resolves to something else on the next look-up gains nothing.
+// name that resolves to something else on the next look-up gains nothing. It is
+// read the way package net reads it: a zone that holds a bracket is no address to
+// that package, and is one to netip.ParseAddrPort.
 func (g *guard) control(_ context.Context, _, address string, _ syscall.RawConn) error {
-	endpoint, err := netip.ParseAddrPort(address)
-	if err != nil || !g.permits(endpoint.Addr()) {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return errNotPermitted
+	}
+	addr, err := netip.ParseAddr(host)
+	if err != nil || !g.permits(addr) {
 		return errNotPermitted
 	}
 	return nil
