@@ -176,6 +176,11 @@ func (c *Client) WaitRunStreams(ctx context.Context) error {
 	return c.waitStreams(ctx, allRunStreams())
 }
 
+// CheckRunStreams tells what of that does not exist, without waiting.
+func (c *Client) CheckRunStreams(ctx context.Context) error {
+	return c.checkStreams(ctx, allRunStreams())
+}
+
 func (c *Client) waitStreams(ctx context.Context, streams []string) error {
 	var wait backoff
 	for {

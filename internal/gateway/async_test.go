@@ -304,3 +304,29 @@ func TestNoFlowIsServedBeforeTheBusCanBeUsed(t *testing.T) {
 	}
 	NewWithT(t).Expect(gw.handler.worker.Load()).NotTo(BeNil())
 }
+
+// A new installation has the streams of durable runs after those that Flows are
+// served with. No replica says that it serves before it has all of them.
+func TestNoFlowIsProgrammedBeforeItsRunsCanBeDurable(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	gw := startGateway(t)
+	eventually(t, func() bool { return gw.BusAddr() != "" })
+	url := "tls://" + gw.BusAddr()
+	early, err := bus.Connect(t.Context(), bus.ClientOptions{URL: url, Role: bus.RoleController, Material: installation(), Name: "early"})
+	g.Expect(err).NotTo(HaveOccurred())
+	defer early.Close()
+	g.Expect(early.WaitConnected(t.Context())).To(Succeed())
+	// There is room for the first buckets, and for no more.
+	g.Expect(early.EnsureBuckets(t.Context(), bus.BucketOptions{StoreSize: 2 * bus.DefaultStoreSize})).NotTo(Succeed())
+	g.Expect(early.WaitBuckets(t.Context())).To(Succeed())
+
+	waits := func() []map[string]any {
+		return gw.logs.lines("Waiting for the controller to create the streams of durable runs")
+	}
+	g.Eventually(waits).WithTimeout(patience).Should(HaveLen(1))
+	ctl := connectControllerTo(t, url)
+	g.Expect(ctl.CheckRunStreams(t.Context())).To(Succeed())
+	g.Expect(ctl.put(echoProgram("orders", "hello", async), gw)).To(Equal(bus.AckServed))
+	runOf(g, gw.send("POST", "/hook/pets/orders", `{"a": 1}`, "Content-Type", jsonType))
+}

@@ -168,7 +168,7 @@ func (g *Gateway) useBus(ctx context.Context, o bus.ClientOptions) error {
 	})
 	group.Go(func() error {
 		if client.WaitBuckets(done) == nil {
-			awaitRunStreams(done, client)
+			g.awaitRunStreams(done, client)
 			beatUntil(done, g.status, client.Gateways(), clock.RealClock{}.NewTicker(g.beatInterval), g.log)
 		}
 		return nil
@@ -201,10 +201,16 @@ func (g *Gateway) stopping(ctx context.Context) (context.Context, context.Cancel
 // awaitRunStreams waits until runs can be durable, so that no Flow is Programmed
 // before. A controller of an earlier version does not see to that; what needs none
 // of it works all the same.
-func awaitRunStreams(ctx context.Context, client *bus.Client) {
-	ctx, cancel := context.WithTimeout(ctx, runStreamsTimeout)
+func (g *Gateway) awaitRunStreams(ctx context.Context, client *bus.Client) {
+	if client.CheckRunStreams(ctx) == nil {
+		return
+	}
+	g.log.Info("Waiting for the controller to create the streams of durable runs")
+	waiting, cancel := context.WithTimeout(ctx, runStreamsTimeout)
 	defer cancel()
-	_ = client.WaitRunStreams(ctx)
+	if err := client.WaitRunStreams(waiting); err != nil && ctx.Err() == nil {
+		g.log.Warn("Flows are served, but their runs cannot be durable yet", "error", err)
+	}
 }
 
 // applyUntil turns what the watch delivers into snapshots until ctx is done.
