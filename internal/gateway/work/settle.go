@@ -1,0 +1,180 @@
+// Copyright The Headgate Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package work
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/headgate-io/headgate/internal/bus"
+	"github.com/headgate-io/headgate/internal/program"
+	"github.com/headgate-io/headgate/internal/runner"
+)
+
+// settle stores what came of the attempt, and gives the slot back.
+func (a *attempt) settle(ctx context.Context, result *runner.Result) {
+	w := a.w
+	a.mu.Lock()
+	a.settling = true
+	a.mu.Unlock()
+	switch {
+	case result.Interrupted && w.board.isCanceled(a.t):
+		a.canceled(ctx)
+	case result.Interrupted:
+		w.o.Observer.Ended(a.entry.Flow, result, a.began, "")
+		a.interrupted(ctx)
+	case result.Err != nil && result.Retryable && a.entry.Attempt < a.flow.Program().Retry.Attempts:
+		w.o.Observer.Ended(a.entry.Flow, result, a.began, "")
+		a.retry(ctx, result)
+	case result.Err != nil:
+		a.giveUp(ctx, result)
+	default:
+		if a.record(ctx, result, bus.StateSucceeded) != nil {
+			a.abandon()
+			return
+		}
+		w.o.Observer.Ended(a.entry.Flow, result, a.began, bus.StateSucceeded)
+		w.board.done(a.t, w.clock.Now())
+	}
+}
+
+// canceled ends a run that somebody does not want to go on. Its context may have
+// ended for that, but not its lease.
+func (a *attempt) canceled(ctx context.Context) {
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), cancelTimeout)
+	defer cancel()
+	result := a.lost(&runner.Error{Class: program.ClassRaised, Message: "the run was canceled"})
+	if a.record(last, result, bus.StateFailed) != nil {
+		a.w.later(ctx, a.t)
+		return
+	}
+	a.w.o.Observer.Ended(a.entry.Flow, result, a.began, bus.StateFailed)
+	a.w.board.done(a.t, a.w.clock.Now())
+}
+
+// interrupted leaves a run to the next owner, or to a moment at which its
+// progress can be stored. That it was begun does not count against it.
+func (a *attempt) interrupted(ctx context.Context) {
+	if a.entry.Starts > 0 && ctx.Err() != nil && !errors.Is(context.Cause(ctx), bus.ErrLeaseLost) {
+		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeRetry)
+		defer cancel()
+		a.entry.Starts--
+		if seq, err := a.w.queue.Put(last, a.entry, a.steps); err == nil {
+			a.w.board.moved(a.t, seq)
+		}
+	}
+	a.w.later(ctx, a.t)
+}
+
+// retry stores the run for its next attempt.
+func (a *attempt) retry(ctx context.Context, result *runner.Result) {
+	policy := a.flow.Program().Retry
+	wait := max(runner.Backoff(policy.Initial, policy.Max, policy.Factor, a.entry.Attempt, a.w.o.Jitter), result.RetryAfter)
+	now := a.w.clock.Now()
+	a.entry.Attempt++
+	a.entry.Starts, a.entry.Due = 0, now.Add(wait)
+	var seq uint64
+	if a.until(ctx, "the next attempt", func(ctx context.Context) (err error) {
+		seq, err = a.w.queue.Put(ctx, a.entry, a.steps)
+		return err
+	}) != nil {
+		a.abandon()
+		return
+	}
+	a.w.board.again(a.t, seq, a.entry.Due, a.w.clock.Now())
+}
+
+// giveUp ends a run that nobody tries again. While there is no room for another
+// dead letter the run is not given up: it has one more attempt after a while.
+func (a *attempt) giveUp(ctx context.Context, result *runner.Result) {
+	w := a.w
+	switch err := a.bury(ctx, result); {
+	case err == nil:
+		w.o.Observer.Ended(a.entry.Flow, result, a.began, bus.StateDeadLettered)
+		w.board.done(a.t, w.clock.Now())
+	case errors.Is(err, bus.ErrFull):
+		w.o.Observer.Ended(a.entry.Flow, result, a.began, "")
+		now := w.clock.Now()
+		w.board.again(a.t, a.t.seq, now.Add(buryRetry), now)
+	default:
+		a.abandon()
+	}
+}
+
+// abandon gives the slot of a run back whose end could not be stored: its lease is
+// over, or it is to end otherwise.
+func (a *attempt) abandon() {
+	w := a.w
+	if !w.board.isCanceled(a.t) {
+		w.board.abandon(a.t)
+		return
+	}
+	now := w.clock.Now()
+	w.board.again(a.t, a.t.seq, now, now)
+}
+
+// revision returns what the attempt was run with, or was to be.
+func (a *attempt) revision() string {
+	return cmp.Or(a.entry.Revision, a.flow.Revision())
+}
+
+// bury stores a run that is given up: its request, to be replayed, and the
+// record of its end. ErrFull of package bus if there is no room for that.
+func (a *attempt) bury(ctx context.Context, result *runner.Result) error {
+	full := false
+	err := a.until(ctx, "the dead letter", func(ctx context.Context) error {
+		err := a.w.client.Dead().Put(ctx, a.entry, a.revision(), result.Err.Report())
+		full = errors.Is(err, bus.ErrFull)
+		if full {
+			return nil
+		}
+		return err
+	})
+	if full {
+		a.w.log.Error("There is no room for a dead letter: replay or delete some with headgate runs", "flow", a.entry.Flow.String(), "run", a.entry.ID)
+		return bus.ErrFull
+	}
+	if err != nil {
+		return err
+	}
+	return a.record(ctx, result, bus.StateDeadLettered)
+}
+
+// record stores the end of the run, and tells those who wait for it.
+func (a *attempt) record(ctx context.Context, result *runner.Result, state string) error {
+	record := a.outcome(result, state) //nolint:contextcheck // Nothing in it waits.
+	err := a.until(ctx, "the record", func(ctx context.Context) error { return a.w.client.Runs().Put(ctx, record) })
+	if err != nil {
+		return err
+	}
+	if err := a.w.client.Notify(a.entry.ID); err != nil {
+		a.w.log.Debug("The end of a run could not be announced", "run", a.entry.ID, "error", err)
+	}
+	return nil
+}
+
+// until tries to store something until it is, or ctx ends: then the run is not
+// settled, and goes on under the next owner.
+func (a *attempt) until(ctx context.Context, what string, store func(context.Context) error) error {
+	for said := false; ; {
+		err := store(ctx)
+		if err == nil {
+			return nil
+		}
+		if !said {
+			said = true
+			a.w.log.Warn("What became of a run cannot be stored, it is tried again", "flow", a.entry.Flow.String(), "run", a.entry.ID,
+				"what", what, "error", err)
+		}
+		timer := a.w.clock.NewTimer(storeRetry)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return fmt.Errorf("store %s: %w: %w", what, ctx.Err(), err)
+		case <-timer.C():
+		}
+	}
+}
