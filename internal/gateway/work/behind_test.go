@@ -9,9 +9,11 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -26,12 +28,36 @@ import (
 // relay is the network between one client and the bus. A request for checkpoints
 // can be made one for those that are stored much later, and one for a record one
 // for something that is not there: the answer is that of a member that leads the
-// stream no more, and knows of none.
+// stream no more, and knows of none. A test may look at what is sent, and have a
+// write refused.
 type relay struct {
 	t  *testing.T
 	to string
 	// checkpoints and records are how many requests are to be answered so.
 	checkpoints, records atomic.Int32
+	// look is called before something is sent on, if it is set, and tells whether
+	// the bus is to refuse that.
+	look atomic.Pointer[func(subject string, payload []byte) (refuse bool)]
+}
+
+// watch sets what looks at what is sent from now on.
+func (r *relay) watch(look func(subject string, payload []byte) (refuse bool)) { r.look.Store(&look) }
+
+// impossible returns a write with a condition that is not met.
+func impossible(words []string, payload []byte) []byte {
+	const version, condition = "NATS/1.0\r\n", "Nats-Expected-Last-Sequence: 123456789\r\n"
+	header, body := []byte(version+"\r\n"), payload
+	if words[0] == "HPUB" {
+		n, err := strconv.Atoi(words[len(words)-2])
+		if err != nil {
+			return nil
+		}
+		header, body = payload[:n], payload[n:]
+		words = words[:len(words)-1]
+	}
+	header = slices.Concat([]byte(version+condition), header[len(version):])
+	line := fmt.Sprintf("HPUB %s %d %d\r\n", strings.Join(words[1:len(words)-1], " "), len(header), len(header)+len(body)-len("\r\n"))
+	return slices.Concat([]byte(line), header, body)
 }
 
 // ask returns what is asked in place of a request.
@@ -112,7 +138,11 @@ func (r *relay) forward(server io.Writer, client *bufio.Reader) error {
 			if _, err := io.ReadFull(client, payload); err != nil {
 				return err
 			}
-			line = append(line, r.ask(words[1], payload)...)
+			if look := r.look.Load(); look != nil && (*look)(words[1], payload) {
+				line = impossible(words, payload)
+			} else {
+				line = append(line, r.ask(words[1], payload)...)
+			}
 		}
 		if _, err := server.Write(line); err != nil {
 			return err

@@ -25,9 +25,6 @@ const (
 	// buryRetry is the wait before a run is tried again for which there was no
 	// room among the dead letters.
 	buryRetry = time.Minute
-	// cancelTimeout bounds how long the end of a canceled run is tried to be
-	// stored. If it is not, the run goes on under the next owner.
-	cancelTimeout = 5 * time.Second
 	// missingFor is how long a run must be missing of which nothing else is known:
 	// longer than a member answers that leads a stream no more.
 	missingFor = 30 * time.Second
@@ -63,7 +60,8 @@ type attempt struct {
 }
 
 // perform runs a run that was begun, and settles what came of it. ctx ends with
-// the lease of its partition: then the run is left to the next owner.
+// the lease of its partition: then the run is left to the next owner. Whoever
+// cancels the run ends its steps only: what came of it is stored all the same.
 func (w *Worker) perform(ctx context.Context, t *ticket) {
 	a := &attempt{w: w, t: t}
 	ready, err := a.read(ctx)
@@ -80,7 +78,8 @@ func (w *Worker) perform(ctx context.Context, t *ticket) {
 	}
 }
 
-// later leaves a run where it is for a while.
+// later leaves a run where it is: for a while, or to the next owner if the lease of
+// its partition, which ctx is, is over.
 func (w *Worker) later(ctx context.Context, t *ticket) {
 	now := w.clock.Now()
 	if ctx.Err() != nil {
@@ -220,6 +219,10 @@ func (a *attempt) run(ctx context.Context) {
 	if !a.choose(ctx) {
 		return
 	}
+	if a.w.board.isCanceled(a.t) {
+		a.canceled(ctx)
+		return
+	}
 	request, err := DecodeRequest(a.entry.Data) //nolint:contextcheck // Nothing in it waits.
 	if err != nil {
 		a.settle(ctx, a.lost(&runner.Error{Class: program.ClassValidation, Message: "the request cannot be read any more"}))
@@ -240,7 +243,10 @@ func (a *attempt) run(ctx context.Context) {
 	a.began, a.t.resumes = true, true
 	a.w.o.Observer.Began(a.entry.Flow)
 	a.w.board.onMove(a.t, func() { a.move(ctx) })
-	a.settle(ctx, a.flow.RunDurable(ctx, request, options))
+	steps, end := context.WithCancel(ctx)
+	defer end()
+	a.w.board.onCancel(a.t, end)
+	a.settle(ctx, a.flow.RunDurable(steps, request, options))
 }
 
 // checkpoint stores what a finished step left behind.

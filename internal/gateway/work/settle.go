@@ -24,35 +24,39 @@ func (a *attempt) settle(ctx context.Context, result *runner.Result) {
 	case result.Interrupted && w.board.isCanceled(a.t):
 		a.canceled(ctx)
 	case result.Interrupted:
-		w.o.Observer.Ended(a.entry.Flow, result, a.began, "")
+		a.tell(result, "")
 		a.interrupted(ctx)
 	case result.Err != nil && result.Retryable && a.entry.Attempt < a.flow.Program().Retry.Attempts:
-		w.o.Observer.Ended(a.entry.Flow, result, a.began, "")
+		a.tell(result, "")
 		a.retry(ctx, result)
 	case result.Err != nil:
 		a.giveUp(ctx, result)
 	default:
-		if a.record(ctx, result, bus.StateSucceeded) != nil {
-			a.abandon()
-			return
-		}
-		w.o.Observer.Ended(a.entry.Flow, result, a.began, bus.StateSucceeded)
-		w.board.done(a.t, w.clock.Now())
+		a.finish(ctx, result, bus.StateSucceeded)
 	}
 }
 
-// canceled ends a run that somebody does not want to go on. Its context may have
-// ended for that, but not its lease.
-func (a *attempt) canceled(ctx context.Context) {
-	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), cancelTimeout)
-	defer cancel()
-	result := a.lost(&runner.Error{Class: program.ClassRaised, Message: "the run was canceled"})
-	if a.record(last, result, bus.StateFailed) != nil {
-		a.w.later(ctx, a.t)
+// tell tells the observer that the attempt has ended.
+func (a *attempt) tell(result *runner.Result, state string) {
+	a.w.o.Observer.Ended(a.entry.Flow, result, a.began, state)
+	a.began = false
+}
+
+// finish records the end of the run, and gives its slot back.
+func (a *attempt) finish(ctx context.Context, result *runner.Result, state string) {
+	if a.record(ctx, result, state) != nil {
+		a.tell(result, "")
+		a.w.board.abandon(a.t)
 		return
 	}
-	a.w.o.Observer.Ended(a.entry.Flow, result, a.began, bus.StateFailed)
+	a.tell(result, state)
 	a.w.board.done(a.t, a.w.clock.Now())
+}
+
+// canceled ends a run that somebody does not want to go on.
+func (a *attempt) canceled(ctx context.Context) {
+	result := a.lost(&runner.Error{Class: program.ClassRaised, Message: "the run was canceled"})
+	a.finish(ctx, result, bus.StateFailed)
 }
 
 // interrupted leaves a run to the next owner, or to a moment at which its
@@ -69,7 +73,7 @@ func (a *attempt) interrupted(ctx context.Context) {
 	a.w.later(ctx, a.t)
 }
 
-// retry stores the run for its next attempt.
+// retry stores the run for its next attempt, unless it is canceled before it is.
 func (a *attempt) retry(ctx context.Context, result *runner.Result) {
 	policy := a.flow.Program().Retry
 	wait := max(runner.Backoff(policy.Initial, policy.Max, policy.Factor, a.entry.Attempt, a.w.o.Jitter), result.RetryAfter)
@@ -77,14 +81,21 @@ func (a *attempt) retry(ctx context.Context, result *runner.Result) {
 	a.entry.Attempt++
 	a.entry.Starts, a.entry.Due = 0, now.Add(wait)
 	var seq uint64
-	if a.until(ctx, "the next attempt", func(ctx context.Context) (err error) {
-		seq, err = a.w.queue.Put(ctx, a.entry, a.steps)
+	var canceled bool
+	err := a.until(ctx, "the next attempt", func(ctx context.Context) (err error) {
+		if canceled = a.w.board.isCanceled(a.t); !canceled {
+			seq, err = a.w.queue.Put(ctx, a.entry, a.steps)
+		}
 		return err
-	}) != nil {
-		a.abandon()
-		return
+	})
+	switch {
+	case err != nil:
+		a.w.board.abandon(a.t)
+	case canceled:
+		a.canceled(ctx)
+	default:
+		a.w.board.again(a.t, seq, a.entry.Due, a.w.clock.Now())
 	}
-	a.w.board.again(a.t, seq, a.entry.Due, a.w.clock.Now())
 }
 
 // giveUp ends a run that nobody tries again. While there is no room for another
@@ -93,27 +104,16 @@ func (a *attempt) giveUp(ctx context.Context, result *runner.Result) {
 	w := a.w
 	switch err := a.bury(ctx, result); {
 	case err == nil:
-		w.o.Observer.Ended(a.entry.Flow, result, a.began, bus.StateDeadLettered)
+		a.tell(result, bus.StateDeadLettered)
 		w.board.done(a.t, w.clock.Now())
 	case errors.Is(err, bus.ErrFull):
-		w.o.Observer.Ended(a.entry.Flow, result, a.began, "")
+		a.tell(result, "")
 		now := w.clock.Now()
 		w.board.again(a.t, a.t.seq, now.Add(buryRetry), now)
 	default:
-		a.abandon()
-	}
-}
-
-// abandon gives the slot of a run back whose end could not be stored: its lease is
-// over, or it is to end otherwise.
-func (a *attempt) abandon() {
-	w := a.w
-	if !w.board.isCanceled(a.t) {
+		a.tell(result, "")
 		w.board.abandon(a.t)
-		return
 	}
-	now := w.clock.Now()
-	w.board.again(a.t, a.t.seq, now, now)
 }
 
 // revision returns what the attempt was run with, or was to be.

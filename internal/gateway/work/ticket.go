@@ -16,8 +16,8 @@ import (
 type ticket struct {
 	*pending
 	flow *flowQueue
-	// cancel ends the run, and move stores it again, behind everything; both are
-	// guarded by board.mu.
+	// cancel ends the steps of the run, and move stores it again, behind everything;
+	// both are guarded by board.mu.
 	cancel, move func()
 }
 
@@ -59,6 +59,7 @@ func (b *board) again(t *ticket, seq uint64, due, now time.Time) {
 	t.storedAt(seq)
 	t.due, t.state = due.UnixNano(), stateWaiting
 	if t.canceled {
+		t.due = min(t.due, now.Add(storeRetry).UnixNano()) // It has no next attempt to wait for.
 		b.unblock(t, now)
 		b.end(q, t.pending, now)
 		return
@@ -116,11 +117,15 @@ func (b *board) elsewhere(t *ticket) bool {
 	return t.told > t.seq
 }
 
-// onCancel sets what ends a run that is under way.
+// onCancel sets what ends the steps of a run that is under way, which happens at
+// once if nobody wants them any more.
 func (b *board) onCancel(t *ticket, cancel func()) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	t.cancel = cancel
+	if t.canceled || b.flows[t.flow.key] != t.flow {
+		cancel()
+	}
 }
 
 // leave gives a slot back.

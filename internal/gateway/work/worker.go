@@ -221,7 +221,7 @@ func (w *Worker) dispatchUntil(ctx, failed context.Context) {
 	for {
 		now := w.clock.Now()
 		for t := w.board.next(now); t != nil; t = w.board.next(now) {
-			w.begin(t) //nolint:contextcheck // A run ends with the lease of its partition.
+			w.begin(t)
 		}
 		var due <-chan time.Time
 		if at, waits := w.board.nextDue(); waits {
@@ -260,12 +260,9 @@ func (w *Worker) begin(t *ticket) {
 		w.board.abandon(t)
 		return
 	}
-	ctx, cancel := context.WithCancel(p.ctx)
-	w.board.onCancel(t, cancel)
 	go func() {
 		defer p.runs.Done()
-		defer cancel()
-		w.perform(ctx, t)
+		w.perform(p.ctx, t)
 		w.signal()
 	}()
 }
