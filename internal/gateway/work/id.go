@@ -27,6 +27,9 @@ const (
 	markEvent  = '1'
 	markReplay = '8'
 	markClaim  = '9'
+
+	// repeatable are all marks.
+	repeatable = string(markTick) + string(markEvent) + string(markReplay) + string(markClaim)
 )
 
 var lowerBase32 = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
@@ -84,10 +87,10 @@ func ClaimedID(id string) string {
 	return id[:idPrefixLength] + string(markClaim) + id[idPrefixLength+1:]
 }
 
-// isRepeatable tells whether the run may be accepted more than once: a tick or an
-// event may start it again, or whoever has called for it.
+// isRepeatable tells whether the run may be accepted more than once: a tick, an
+// event or a replay may start it again, or whoever has called for it.
 func isRepeatable(id string) bool {
-	return len(id) == idLength && (id[idPrefixLength] == markTick || id[idPrefixLength] == markEvent || id[idPrefixLength] == markClaim)
+	return len(id) == idLength && strings.IndexByte(repeatable, id[idPrefixLength]) >= 0
 }
 
 // isTick tells whether a schedule has started the run.

@@ -55,3 +55,27 @@ func TestALetterIsReplayedOnce(t *testing.T) {
 	_, err = r.client.Dead().Get(t.Context(), old)
 	g.Expect(err).To(MatchError(bus.ErrNotFound))
 }
+
+// A letter that two replay at one time starts one run, also if the run of one has
+// ended before the other's is accepted.
+func TestAReplayThatIsAcceptedTwiceRunsOnce(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	u := startUpstream(t)
+	r := startWorker(t, startBus(t), "gateway-0")
+	p := asyncProgram(u, "intake", "store")
+	r.serve(t, p)
+	id := replayID(bus.Run{Flow: p.Key, ID: NewID(IDPrefix(p.Key))})
+	for range 2 {
+		request := request("Gromit")
+		request.RunID = id
+		g.Expect(r.store(t.Context(), p.Key, request, "")).To(Succeed())
+		g.Expect(r.client.WaitDrained(t.Context())).To(Succeed())
+		r.end(t, p.Key, id)
+		g.Eventually(func() error {
+			_, _, err := r.queue.Get(t.Context(), bus.Run{Flow: p.Key, ID: id})
+			return err
+		}, patience).Should(MatchError(bus.ErrNotFound), "what is settled leaves the queue")
+	}
+	g.Expect(u.keys()).To(Equal([]string{id + "/store"}))
+}
