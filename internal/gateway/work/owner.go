@@ -33,14 +33,18 @@ type partition struct {
 	// runs that are under way; none is begun once ctx is done.
 	runs sync.WaitGroup
 
+	// flows that the bus has told of; their runs may begin once synced. They belong
+	// to whoever follows the partition.
+	flows map[program.Key]bool
+
 	mu sync.Mutex
 	// ended: the lease is over. leaving: it is about to be given back, and nothing
 	// is begun any more.
 	ended, leaving bool
 	// cancel ends ctx.
 	cancel func()
-	// flows that the bus has told of; their runs may begin once synced.
-	flows  map[program.Key]bool
+	// synced is changed by whoever follows the partition only, who need not hold mu
+	// to read it.
 	synced bool
 }
 
@@ -88,6 +92,12 @@ func (p *partition) isSynced() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.synced && !p.ended
+}
+
+func (p *partition) setSynced(synced bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.synced = synced
 }
 
 func (w *Worker) partition(number int) *partition {
@@ -214,34 +224,32 @@ func (w *Worker) workOn(ctx context.Context, p *partition, number int) error {
 	err := group.Wait()
 	p.mu.Lock()
 	p.ended = true
-	flows := p.flows
 	p.mu.Unlock()
 	p.runs.Wait()
-	for key := range flows {
+	for key := range p.flows {
 		w.board.drop(key)
 		w.limit(key)
 	}
 	return err
 }
 
-// told takes what the bus tells of a partition.
+// told takes what the bus tells of a partition, from one goroutine. It does not
+// hold p.mu while it tells others: whoever holds that of the worker asks for p.mu.
 func (w *Worker) told(p *partition, h bus.Head) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	now := w.clock.Now()
 	switch {
 	case h.Reset:
+		p.setSynced(false)
 		for key := range p.flows {
 			w.board.drop(key)
 			w.limit(key)
 		}
 		clear(p.flows)
-		p.synced = false
 	case h.Synced:
-		p.synced = true
 		for key := range p.flows {
 			w.board.release(key, now)
 		}
+		p.setSynced(true)
 	case h.Step:
 		w.know(p, h.Flow)
 		w.board.checkpoint(h.Flow, h.ID, h.Seq)
