@@ -30,6 +30,10 @@ type timed struct {
 	// last tick that was dealt with, and the revision under which it is stored.
 	last     time.Time
 	revision uint64
+	// fired is the last tick that was dealt with by this replica, stored or not.
+	fired time.Time
+	// unknown: a write got no answer, and may have been stored.
+	unknown bool
 }
 
 // tickUntil fires the schedules of this replica's partitions until ctx is done.
@@ -80,10 +84,13 @@ func (w *Worker) tick(ctx context.Context, table map[program.Key]*timed, key pro
 	if owner == nil {
 		return nil // it was lost a moment ago
 	}
-	if t == nil || t.partition != owner || t.schedule != *p.Schedule || t.uid != p.UID {
+	if t == nil || t.unknown || t.partition != owner || t.schedule != *p.Schedule || t.uid != p.UID {
 		next, err := w.readSchedule(ctx, key, p, now)
 		if err != nil {
 			return err
+		}
+		if t != nil && t.identity == next.identity {
+			next.fired = t.fired
 		}
 		t, next.partition = next, owner
 		table[key] = t
@@ -92,20 +99,27 @@ func (w *Worker) tick(ctx context.Context, table map[program.Key]*timed, key pro
 	if !due {
 		return nil
 	}
-	if err := w.fire(ctx, key, p, tick); err != nil {
-		return err
+	// What was fired and could not be stored may have ended since, and its record be
+	// trimmed: then nothing but this tells that it must not be fired again.
+	if !tick.Equal(t.fired) {
+		if err := w.fire(ctx, key, p, tick); err != nil {
+			return err
+		}
+		t.fired = tick
 	}
 	return w.storeTick(ctx, key, t, tick)
 }
 
-// storeTick stores that a tick was dealt with.
+// storeTick stores that a tick was dealt with. What is known of the schedule does
+// not count any more when that fails: it may have been stored all the same.
 func (w *Worker) storeTick(ctx context.Context, key program.Key, t *timed, tick time.Time) error {
 	value := tick.UTC().Format(time.RFC3339Nano) + " " + t.identity
-	var err error
-	if t.revision, err = w.client.Ticks().Put(ctx, key, []byte(value), t.revision); err != nil {
+	revision, err := w.client.Ticks().Put(ctx, key, []byte(value), t.revision)
+	if err != nil {
+		t.unknown = true
 		return err
 	}
-	t.last = tick
+	t.last, t.revision = tick, revision
 	return nil
 }
 

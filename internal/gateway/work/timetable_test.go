@@ -5,6 +5,7 @@ package work
 
 import (
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -201,6 +202,47 @@ func TestATickThatIsFiredAgainRunsOnce(t *testing.T) {
 	g.Expect(s.fire(t.Context(), p.Key, p, night(1))).To(Succeed())
 	s.end(t, p.Key, s.id(1))
 	g.Expect(u.keys()).To(Equal([]string{s.id(0) + "/store", s.id(1) + "/store"}))
+}
+
+// A schedule goes on after a write of its last tick that was stored, but whose
+// answer was lost, and a tick that was dealt with is not fired again: not by who
+// does not find the record of its run any more, either.
+func TestAScheduleOutlivesAWriteWithoutAnAnswer(t *testing.T) {
+	t.Parallel()
+	for name, stored := range map[string]time.Time{
+		// What was stored is what is known, but for the revision.
+		"of the tick before": midsummer,
+		"of this tick":       night(0),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g := NewWithT(t)
+			u := startUpstream(t)
+			p := nightly(u, program.PolicyForbid)
+			s := startPlanner(t, startBus(t), "gateway-0", p, midsummer)
+			s.look(t, midsummer)
+			value, revision, err := s.client.Ticks().Get(t.Context(), p.Key)
+			g.Expect(err).NotTo(HaveOccurred())
+			_, identity, _ := strings.Cut(string(value), " ")
+			_, err = s.client.Ticks().Put(t.Context(), p.Key, []byte(stored.Format(time.RFC3339Nano)+" "+identity), revision)
+			g.Expect(err).NotTo(HaveOccurred())
+
+			s.clock.SetTime(night(0))
+			g.Expect(s.tick(t.Context(), s.table, p.Key, p)).To(MatchError(bus.ErrLeaseLost))
+			g.Expect(s.end(t, p.Key, s.id(0)).State).To(Equal(bus.StateSucceeded))
+			g.Eventually(func() []string { return s.board.ticks(p.Key) }, patience).Should(BeEmpty())
+			g.Expect(s.client.Runs().Forget(t.Context(), p.Key)).To(Succeed()) // as its history is over
+			for n := range 10 {
+				s.look(t, night(0).Add(time.Duration(n)*time.Hour))
+			}
+			value, _, err = s.client.Ticks().Get(t.Context(), p.Key)
+			g.Expect(err).NotTo(HaveOccurred())
+			g.Expect(string(value)).To(HavePrefix(night(0).Format(time.RFC3339)))
+			s.look(t, night(1))
+			g.Expect(s.end(t, p.Key, s.id(1)).State).To(Equal(bus.StateSucceeded))
+			g.Expect(u.keys()).To(Equal([]string{s.id(0) + "/store", s.id(1) + "/store"}), "one night, one run")
+		})
+	}
 }
 
 // An event that is emitted again, because the step that did was not known to have
