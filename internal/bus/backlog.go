@@ -16,7 +16,9 @@ import (
 	"github.com/headgate-io/headgate/internal/program"
 )
 
-// Backlog is what waits in the queue of a Flow.
+// Backlog is what waits in the queue of a Flow; without the name of one, of the
+// other Flows of the namespace; and without a namespace, of those of the others. A
+// gateway of an earlier version counts that of other Flows to their namespace too.
 type Backlog struct {
 	Flow program.Key `json:"flow"`
 	Runs int         `json:"runs"`
@@ -24,8 +26,7 @@ type Backlog struct {
 	Bytes int64 `json:"bytes"`
 }
 
-// TellBacklog tells all gateways what waits in a partition, of Flows of which
-// much does. Its owner tells it again and again; nobody stores it.
+// TellBacklog tells all gateways what waits in a partition, in at most 64 KiB. Its owner tells it again and again; nobody stores it.
 func (c *Client) TellBacklog(partition int, flows []Backlog) error {
 	data, err := json.Marshal(flows)
 	if err != nil {

@@ -14,6 +14,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	. "github.com/onsi/gomega"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/headgate-io/headgate/internal/program"
 )
 
 // What comes while the reader is slow waits at the server. None of it is dropped,
@@ -81,7 +83,8 @@ func TestBacklogIsHeardByAllGateways(t *testing.T) {
 		eventually(t, func() bool { return c.nc.NumSubscriptions() > 0 })
 		g.Expect(c.nc.Flush()).To(Succeed())
 	}
-	want := []Backlog{{Flow: testEntry("orders", "a").Flow, Runs: 7, Bytes: 9}}
+	orders := testEntry("orders", "a").Flow
+	want := []Backlog{{Flow: orders, Runs: 7, Bytes: 9}, {Flow: program.Key{Namespace: orders.Namespace}, Runs: 2}, {Runs: 3, Bytes: 4}}
 	g.Expect(owner.nc.Publish(subjectBacklog+"99", []byte("[]"))).To(Succeed())
 	g.Expect(owner.nc.Publish(subjectBacklog+"1", []byte("no list"))).To(Succeed())
 	g.Expect(owner.TellBacklog(3, want)).To(Succeed())

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -26,12 +27,22 @@ const (
 	// it, and backlogLife how long that counts when it does not.
 	backlogInterval = 500 * time.Millisecond
 	backlogLife     = 3 * time.Second
-	// Less than this of a flow is not worth telling.
+	// A flow of which less waits is told of together with others of its namespace.
 	tellRuns  = 1000
 	tellBytes = 1 << 20
-	// maxTold is how many flows of a partition are told of, those with the most
-	// bytes first.
-	maxTold = 256
+	// A namespace whose other flows have less together is told of with other
+	// namespaces, and less than that of these is not told of: the limits of a
+	// namespace and of all are exceeded by that much of each partition.
+	tellRestRuns  = 100
+	tellRestBytes = 64 << 10
+	// maxToldFlows and maxToldNamespaces are how many of a partition are told of by
+	// their names, those with the most first: the longest names and numbers of so
+	// many are what fits in one signal.
+	maxToldFlows      = 192
+	maxToldNamespaces = 96
+	// runWeight is what a run counts beside its bytes when it is decided who has the
+	// most.
+	runWeight = 1 << 10
 )
 
 // limits of what may wait. Each run that does takes about 600 bytes of memory,
@@ -128,6 +139,13 @@ func (b *backlog) expire(capacity int64) {
 	b.judge()
 }
 
+// hears tells whether something waits that was told of.
+func (b *backlog) hears() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.told) > 0
+}
+
 // judge decides what must not grow.
 func (b *backlog) judge() {
 	next := &fullness{namespaces: make(map[string]bool), flows: make(map[program.Key]bool)}
@@ -135,11 +153,16 @@ func (b *backlog) judge() {
 	namespaces := make(map[string]bus.Backlog)
 	for _, t := range b.told {
 		for _, f := range t.flows {
-			next.flows[f.Flow] = b.over(f, b.limits.flow, flowShare)
+			all.Runs += f.Runs
+			if f.Flow.Namespace == "" {
+				continue // the rest of several
+			}
 			ns := namespaces[f.Flow.Namespace]
 			ns.Runs, ns.Bytes = ns.Runs+f.Runs, ns.Bytes+f.Bytes
 			namespaces[f.Flow.Namespace] = ns
-			all.Runs += f.Runs
+			if f.Flow.Name != "" {
+				next.flows[f.Flow] = b.over(f, b.limits.flow, flowShare)
+			}
 		}
 	}
 	for name, ns := range namespaces {
@@ -191,7 +214,7 @@ func (w *Worker) followBacklog(ctx context.Context) error {
 func (w *Worker) tellBacklog(ctx context.Context, spoke map[int]bool) {
 	var capacity int64
 	waiting := w.board.backlogs()
-	if len(waiting) > 0 || len(w.backlog.full.Load().flows) > 0 {
+	if len(waiting) > 0 || w.backlog.hears() {
 		// Without it only runs are counted, until the next time.
 		capacity, _ = w.queue.Capacity(ctx)
 	}
@@ -212,20 +235,66 @@ func (w *Worker) tellBacklog(ctx context.Context, spoke map[int]bool) {
 
 // backlogs returns what is worth telling of, by partition.
 func (b *board) backlogs() map[int][]bus.Backlog {
+	out := make(map[int][]bus.Backlog)
+	for partition, flows := range b.waiting() {
+		if told := worthTelling(flows); len(told) > 0 {
+			out[partition] = told
+		}
+	}
+	return out
+}
+
+// waiting returns what waits of every flow, by partition.
+func (b *board) waiting() map[int][]bus.Backlog {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	out := make(map[int][]bus.Backlog)
 	for key, q := range b.flows {
-		if q.runs >= tellRuns || q.bytes >= tellBytes {
+		if q.runs > 0 || q.bytes > 0 {
 			p := bus.Partition(key)
 			out[p] = append(out[p], bus.Backlog{Flow: key, Runs: q.runs, Bytes: q.bytes})
 		}
 	}
-	for p, flows := range out {
-		slices.SortFunc(flows, func(a, b bus.Backlog) int { return cmp.Compare(b.Bytes, a.Bytes) })
-		out[p] = flows[:min(len(flows), maxTold)]
-	}
 	return out
+}
+
+// worthTelling returns the flows of which much waits, what waits of the others of
+// each namespace, and what waits in the namespaces of which that is little.
+func worthTelling(flows []bus.Backlog) []bus.Backlog {
+	told, rest := most(flows, tellRuns, tellBytes, maxToldFlows)
+	namespaces, rest := most(together(rest, func(flow program.Key) program.Key {
+		return program.Key{Namespace: flow.Namespace}
+	}), tellRestRuns, tellRestBytes, maxToldNamespaces)
+	others, _ := most(together(rest, func(program.Key) program.Key { return program.Key{} }), tellRestRuns, tellRestBytes, 1)
+	return slices.Concat(told, namespaces, others)
+}
+
+// most parts those, at most limit, that have so many runs or bytes from the rest.
+func most(all []bus.Backlog, runs int, bytes int64, limit int) (much, rest []bus.Backlog) {
+	for _, one := range all {
+		if one.Runs >= runs || one.Bytes >= bytes {
+			much = append(much, one)
+		} else {
+			rest = append(rest, one)
+		}
+	}
+	slices.SortFunc(much, func(a, b bus.Backlog) int {
+		return cmp.Or(cmp.Compare(b.Bytes+int64(b.Runs)*runWeight, a.Bytes+int64(a.Runs)*runWeight),
+			cmp.Compare(a.Flow.Namespace, b.Flow.Namespace), cmp.Compare(a.Flow.Name, b.Flow.Name))
+	})
+	limit = min(limit, len(much))
+	return much[:limit], append(rest, much[limit:]...)
+}
+
+// together adds up what is told of under one name.
+func together(all []bus.Backlog, name func(program.Key) program.Key) []bus.Backlog {
+	sums := make(map[program.Key]bus.Backlog)
+	for _, one := range all {
+		key := name(one.Flow)
+		sum := sums[key]
+		sums[key] = bus.Backlog{Flow: key, Runs: sum.Runs + one.Runs, Bytes: sum.Bytes + one.Bytes}
+	}
+	return slices.Collect(maps.Values(sums))
 }
 
 // Queued returns how many runs wait or are under way in the partitions of this

@@ -4,6 +4,7 @@
 package work
 
 import (
+	"fmt"
 	"log/slog"
 	"testing"
 	"time"
@@ -51,6 +52,22 @@ func TestFlowWithALongQueueAcceptsNoMore(t *testing.T) {
 			told: [][]bus.Backlog{{waiting("a", "x", 1, 700), waiting("a", "y", 1, 700)}, {waiting("a", "z", 1, 600)}},
 			full: []program.Key{flowKey("a", "x"), flowKey("a", "new")}, free: []program.Key{flowKey("b", "x")},
 		},
+		"many runs of other flows of a namespace": {
+			told: [][]bus.Backlog{{waiting("a", "x", 9, 0), waiting("a", "", 3, 0)}, {waiting("a", "", 3, 0)}},
+			full: []program.Key{flowKey("a", "x"), flowKey("a", "new")}, free: []program.Key{flowKey("b", "x")},
+		},
+		"many bytes of other flows of a namespace": {
+			told: [][]bus.Backlog{{waiting("a", "", 1, 1999)}, {waiting("a", "", 1, 1)}},
+			full: []program.Key{flowKey("a", "x")}, free: []program.Key{flowKey("b", "x")},
+		},
+		"many runs of other namespaces": {
+			told: [][]bus.Backlog{{waiting("a", "x", 9, 0), waiting("", "", 6, 0)}, {waiting("", "", 5, 9000)}},
+			full: []program.Key{flowKey("a", "x"), flowKey("d", "x")},
+		},
+		"as many runs of other namespaces as are those of a namespace, and more bytes": {
+			told: [][]bus.Backlog{{waiting("a", "x", 1, 0), waiting("", "", 15, 9000)}},
+			free: []program.Key{flowKey("a", "x"), flowKey("d", "x")},
+		},
 		"many runs of all": {
 			told: [][]bus.Backlog{{waiting("a", "x", 9, 0), waiting("b", "x", 9, 0), waiting("c", "x", 2, 0)}},
 			full: []program.Key{flowKey("a", "x"), flowKey("d", "x")},
@@ -71,6 +88,90 @@ func TestFlowWithALongQueueAcceptsNoMore(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Many flows of a namespace, of each of which little waits, are much together, and
+// so are many namespaces.
+func TestFlowsOfLittleBacklogAreMuchTogether(t *testing.T) {
+	t.Parallel()
+	const flows, runs, size = 150, 90, 1000
+	for name, c := range map[string]struct {
+		namespace func(n int) string
+		limits    limits
+		capacity  int64
+		// all is whether nobody has more accepted.
+		all bool
+	}{
+		"runs of a namespace": {
+			namespace: func(int) string { return "pets" }, limits: limits{flow: 1000, namespace: 10_000, all: 20_000},
+		},
+		"bytes of a namespace": {
+			namespace: func(int) string { return "pets" }, limits: limits{flow: 1000, namespace: 20_000, all: 20_000}, capacity: 20_000_000,
+		},
+		"runs of all": {
+			namespace: func(n int) string { return fmt.Sprint("pets-", n) }, limits: limits{flow: 1000, namespace: 10_000, all: 10_000}, all: true,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g := NewWithT(t)
+			b := newBoard(8)
+			judge := newBacklog(c.limits, testclock.NewFakePassiveClock(epoch), slog.New(slog.DiscardHandler))
+			judge.expire(c.capacity)
+			for f := range flows {
+				for n := range uint64(runs) {
+					p := run(n+1, n+1, 0)
+					p.size = size
+					b.add(flowKey(c.namespace(f), fmt.Sprint("flow-", f)), p, epoch)
+				}
+			}
+			told := b.backlogs()
+			sum := bus.Backlog{}
+			for partition, flows := range told {
+				judge.hear(partition, flows)
+				for _, f := range flows {
+					sum.Runs, sum.Bytes = sum.Runs+f.Runs, sum.Bytes+f.Bytes
+				}
+			}
+			g.Expect(sum).To(Equal(bus.Backlog{Runs: flows * runs, Bytes: flows * runs * size}))
+			g.Expect(judge.check(flowKey(c.namespace(0), "flow-0"))).To(MatchError(ErrBacklog))
+			if another := judge.check(flowKey("shops", "flow-0")); c.all {
+				g.Expect(another).To(MatchError(ErrBacklog))
+			} else {
+				g.Expect(another).To(Succeed())
+			}
+		})
+	}
+}
+
+// However many flows have something to run, and whatever their names are, what is
+// told fits in one signal, and nothing is left out.
+func TestWhatIsToldIsBounded(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	label := func(n int) string { return fmt.Sprintf("%063d", n) }
+	var all []bus.Backlog
+	for namespace := range 1000 {
+		for flow := range 4 {
+			all = append(all, waiting(label(namespace), label(flow), 1<<30, 1<<40))
+		}
+		all = append(all, waiting(label(namespace), "small", 1, 1))
+	}
+	heaviest := waiting("pets", "heaviest", 1<<31, 1<<30)
+	told := worthTelling(append(all, heaviest))
+	g.Expect(told).To(HaveLen(maxToldFlows + maxToldNamespaces + 1))
+	g.Expect(told[0]).To(Equal(heaviest))
+	g.Expect(told[maxToldFlows].Flow.Name).To(BeEmpty())
+	g.Expect(told[len(told)-1].Flow).To(Equal(program.Key{}))
+	var runs int
+	for _, t := range told {
+		runs += t.Runs
+	}
+	g.Expect(runs).To(Equal(4000<<30 + 1000 + 1<<31))
+	client := connect(t, startBus(t), bus.RoleGateway, "gateway-0")
+	g.Expect(client.TellBacklog(0, told)).To(Succeed())
+
+	g.Expect(worthTelling([]bus.Backlog{waiting("a", "x", tellRestRuns-1, tellRestBytes-1)})).To(BeEmpty())
 }
 
 // What an owner does not tell again is over: it may be gone, and the next one
