@@ -5,6 +5,7 @@ package runner
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -23,16 +24,18 @@ type DurableOptions struct {
 	// Checkpoint stores the state of a finished step. It is called after each step
 	// that another one follows, also a skipped one and one that failed with
 	// onFailure: Continue, and the next step does not start before it has
-	// returned. n counts the finished steps from 0, those in Resume included. An
-	// error interrupts the run. ctx is that of RunDurable. Default: nothing is
-	// stored.
+	// returned. n counts the finished steps from 0, those in Resume included. ctx is
+	// that of RunDurable, and Checkpoint may wait for as long as it lasts. ErrStateTooLarge
+	// fails the step; any other error interrupts the run, and the step is run again
+	// when it is resumed. Default: nothing is stored.
 	Checkpoint func(ctx context.Context, n int, s StepState) error
 }
 
 // RunDurable runs the flow as [Flow.Run] does, but goes on where an earlier
 // attempt of the same run stopped, and stores its progress. Nobody waits for
 // such a run: response.timeout bounds each attempt of it, from the first step
-// that is not resumed to the last, without the time between attempts.
+// that is not resumed to the last, without the time between attempts and that in
+// Checkpoint.
 //
 // What ends ctx, whatever its cause, does not fail the run but interrupts it; so
 // does a checkpoint that cannot be stored. See [Result].Interrupted.
@@ -96,8 +99,7 @@ func (r *run) store(ctx context.Context, s *step) *Error {
 		return nil
 	}
 	out, result := &r.reached[len(r.reached)-1], &r.result.Steps[len(r.result.Steps)-1]
-	payloads := r.flow.program.History.Payloads != program.PayloadsNone
-	state, err := newStepState(r.result.Started, out, result, payloads)
+	lost, err := r.storeState(ctx, out, result)
 	if err != nil {
 		failure := r.flow.finish(failForGood(program.ClassExpression, err.Error()), s.name)
 		out.forget()
@@ -106,18 +108,33 @@ func (r *run) store(ctx context.Context, s *step) *Error {
 		if !s.goOn {
 			return failure
 		}
-		if state, err = newStepState(r.result.Started, out, result, payloads); err != nil {
+		if lost, err = r.storeState(ctx, out, result); err != nil {
 			return failure
 		}
 	}
-	if err := r.durable.checkpoint(ctx, r.durable.finished, state); err != nil {
+	if lost != nil {
 		r.durable.lost = true
 		r.logger().LogAttrs(ctx, slog.LevelWarn, "Progress of the run was not stored",
-			slog.String("step", s.name), slog.String("error", r.flow.redactor.String(err.Error())))
+			slog.String("step", s.name), slog.String("error", r.flow.redactor.String(lost.Error())))
 		return fail(program.ClassNetwork, "the progress of the run could not be stored")
 	}
 	r.durable.finished++
 	return nil
+}
+
+// storeState stores what a step left behind. err says that it never can be, and lost that it
+// was not.
+func (r *run) storeState(ctx context.Context, out *exchange, result *StepResult) (lost, err error) {
+	payloads := r.flow.program.History.Payloads != program.PayloadsNone
+	state, err := newStepState(r.result.Started, out, result, payloads)
+	if err != nil {
+		return nil, err
+	}
+	lost = r.durable.checkpoint(ctx, r.durable.finished, state)
+	if errors.Is(lost, ErrStateTooLarge) {
+		return nil, ErrStateTooLarge
+	}
+	return lost, nil
 }
 
 // interrupt ends the run without an outcome, if it is one that can be resumed

@@ -4,6 +4,7 @@
 package runner_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	. "github.com/onsi/gomega"
@@ -183,6 +185,55 @@ func TestDurableRunRepeatsWhatIsNotStored(t *testing.T) {
 	j := &journal{}
 	g.Expect(j.run(t, f, newRequest()).Err).NotTo(HaveOccurred())
 	g.Expect(server.calls).To(Equal(map[string]int{"/a run-1/a": 2, "/b run-1/b": 1}))
+}
+
+// TestDurableRunFailsAStepThatIsTooLarge: what the store will never take is not
+// waited for.
+func TestDurableRunFailsAStepThatIsTooLarge(t *testing.T) {
+	t.Parallel()
+	for _, goOn := range []bool{false, true} {
+		g := NewWithT(t)
+		large := set("a", `"large"`)
+		large.Continue = goOn
+		p := answering(newProgram(large, set("b", `1`)), `["${steps.a.output}", "${steps.a.error.message}"]`)
+		refused := 0
+		res := link(t, newRunner(t), p).RunDurable(t.Context(), newRequest(), runner.DurableOptions{
+			Checkpoint: func(_ context.Context, _ int, s runner.StepState) error {
+				if data, err := s.MarshalBinary(); err != nil || !bytes.Contains(data, []byte("large")) || refused > 0 {
+					return err
+				}
+				refused++
+				return fmt.Errorf("the store: %w", runner.ErrStateTooLarge)
+			},
+		})
+		g.Expect(res.Interrupted).To(BeFalse())
+		g.Expect(refused).To(Equal(1))
+		if goOn {
+			g.Expect(string(res.Value)).To(MatchJSON(`[null, "` + runner.ErrStateTooLarge.Error() + `"]`))
+			continue
+		}
+		g.Expect(res.Err.Message).To(Equal(runner.ErrStateTooLarge.Error()))
+		g.Expect(res.Retryable).To(BeFalse())
+	}
+}
+
+// TestDurableRunHasItsTimeForItsSteps: while what a step left behind cannot be
+// stored, the time of the run stands still.
+func TestDurableRunHasItsTimeForItsSteps(t *testing.T) {
+	t.Parallel()
+	f := link(t, newRunner(t), answering(newProgram(set("a", `1`), set("b", `2`)), `"${steps.b.output}"`))
+	synctest.Test(t, func(t *testing.T) {
+		g := NewWithT(t)
+		hour := time.NewTimer(time.Hour)
+		res := f.RunDurable(t.Context(), newRequest(), runner.DurableOptions{
+			Checkpoint: func(context.Context, int, runner.StepState) error {
+				<-hour.C
+				return nil
+			},
+		})
+		g.Expect(res.Err).NotTo(HaveOccurred())
+		g.Expect(string(res.Value)).To(Equal(`2`))
+	})
 }
 
 // TestDurableRunIsInterrupted: what ends the context of a run ends neither the

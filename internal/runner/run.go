@@ -133,8 +133,9 @@ func (r *run) steps(ctx context.Context) *Error {
 		return f.finish(fail(program.ClassExpression, "the flow is not available: "+reason), "")
 	}
 	outer := ctx
-	ctx, cancel := context.WithTimeoutCause(outer, time.Duration(f.program.Response.Timeout), errRunTimeout)
-	defer cancel()
+	deadline := time.Now().Add(time.Duration(f.program.Response.Timeout))
+	ctx, cancel := until(outer, deadline)
+	defer func() { cancel() }()
 	r.result.Steps = make([]StepResult, 0, len(f.steps))
 	for i := range f.steps {
 		s := &f.steps[i]
@@ -148,11 +149,24 @@ func (r *run) steps(ctx context.Context) *Error {
 		if i == len(f.steps)-1 {
 			break
 		}
+		if r.durable == nil {
+			continue
+		}
+		// The time of the run is for its steps, not for what stores them.
+		began := time.Now()
 		if failure := r.store(outer, s); failure != nil {
 			return failure
 		}
+		deadline = deadline.Add(time.Since(began))
+		cancel()
+		ctx, cancel = until(outer, deadline)
 	}
 	return nil
+}
+
+// until returns the context of a run whose time is over at the deadline.
+func until(ctx context.Context, deadline time.Time) (context.Context, context.CancelFunc) {
+	return context.WithDeadlineCause(ctx, deadline, errRunTimeout)
 }
 
 // reach begins the part of a run that a step is.

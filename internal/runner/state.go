@@ -158,16 +158,16 @@ var stateModes = sync.OnceValues(func() (cborModes, error) {
 	return cborModes{encode: encode, decode: decode}, nil
 })
 
-var (
-	errStateTooLarge = fmt.Errorf("the result of the step is larger than the %d MiB that a checkpoint holds", MaxStateBytes>>20)
-	errNoState       = errors.New("the result of the step cannot be stored")
-)
+// ErrStateTooLarge fails a step of which more would have to be stored than can be.
+var ErrStateTooLarge = fmt.Errorf("the result of the step is larger than the %d MiB that a checkpoint holds", MaxStateBytes>>20)
+
+var errNoState = errors.New("the result of the step cannot be stored")
 
 // newStepState returns the state of a finished step. payloads tells whether what it
 // has sent may be asked for.
 func newStepState(started time.Time, out *exchange, result *StepResult, payloads bool) (StepState, error) {
 	if atLeast(out) > MaxStateBytes {
-		return StepState{}, errStateTooLarge
+		return StepState{}, ErrStateTooLarge
 	}
 	saved := save(out)
 	saved.Started, saved.Began, saved.Attempts, saved.Duration = started, result.Started, result.Attempts, result.Duration
@@ -186,7 +186,7 @@ func newStepState(started time.Time, out *exchange, result *StepResult, payloads
 	case err != nil:
 		return StepState{}, errNoState
 	case len(data) >= MaxStateBytes:
-		return StepState{}, errStateTooLarge
+		return StepState{}, ErrStateTooLarge
 	}
 	return StepState{saved: &saved, encoded: append([]byte{stateVersion}, data...)}, nil
 }

@@ -51,7 +51,7 @@ type attempt struct {
 	request *runner.Request
 	// began is true once the observer knows of the attempt.
 	began bool
-	// mu is held while the progress of the run is stored. settling is true once
+	// mu is held while the progress of the run is being written. settling is true once
 	// what came of the attempt is.
 	mu       sync.Mutex
 	settling bool
@@ -249,18 +249,35 @@ func (a *attempt) run(ctx context.Context) {
 	a.settle(ctx, a.flow.RunDurable(steps, request, options))
 }
 
-// checkpoint stores what a finished step left behind.
+// checkpoint stores what a finished step left behind. While that cannot be done
+// the run waits, with its slot, rather than do the step once more: ctx ends when
+// the run is canceled, or the lease of its partition is over.
 func (a *attempt) checkpoint(ctx context.Context, n int, s runner.StepState) error {
 	data, err := s.MarshalBinary()
 	if err != nil {
 		return err
 	}
+	tooLarge := false
+	err = a.until(ctx, "a finished step", func(ctx context.Context) error {
+		err := a.putStep(ctx, bus.StepRecord{N: n, Data: data})
+		if tooLarge = errors.Is(err, bus.ErrTooLarge); tooLarge {
+			return nil
+		}
+		return err
+	})
+	if tooLarge {
+		return runner.ErrStateTooLarge
+	}
+	return err
+}
+
+func (a *attempt) putStep(ctx context.Context, s bus.StepRecord) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if _, err := a.w.queue.PutStep(ctx, a.entry.Run, n, data); err != nil {
+	if _, err := a.w.queue.PutStep(ctx, a.entry.Run, s.N, s.Data); err != nil {
 		return err
 	}
-	a.steps = append(a.steps, bus.StepRecord{N: n, Data: data})
+	a.steps = append(a.steps, s)
 	a.t.has(a.steps)
 	return nil
 }

@@ -6,6 +6,8 @@ package work
 import (
 	"context"
 	"net/http"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -146,4 +148,63 @@ func TestARunThatIsMissingIsNotForgotten(t *testing.T) {
 	b.clock.Step(missingFor)
 	b.begin(t.Context())
 	g.Expect(b.board.floor(p.Key)).To(Equal(moved + 2))
+}
+
+// A step that has finished is not begun again because its checkpoint cannot be
+// stored: what waits is the checkpoint, and whoever cancels the run or stops the
+// gateway does not wait for it.
+func TestAFinishedStepIsNotRepeatedWhileItsCheckpointIsNotStored(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		end func(r *replica, run bus.Run)
+		// state in which the run ends; empty for one that goes on elsewhere.
+		state string
+	}{
+		"until there is room":           {nil, bus.StateSucceeded},
+		"until the run is canceled":     {func(r *replica, run bus.Run) { r.board.cancel(run.Flow, run.ID, time.Now()) }, bus.StateFailed},
+		"until the gateway has to stop": {func(r *replica, _ bus.Run) { r.stop() }, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g := NewWithT(t)
+			u := startUpstream(t)
+			client, network := connectByRelay(t, startBus(t), "gateway-0")
+			clock := clocktesting.NewFakeClock(time.Now())
+			r := startWorkerWith(t, client, "gateway-0", func(o *Options) { o.Clock = clock })
+			p := asyncProgram(u, "intake", "pay", "ship")
+			r.serve(t, p)
+			var refused atomic.Int32
+			var room atomic.Bool
+			network.watch(func(subject string, _ []byte) bool {
+				full := strings.HasPrefix(subject, "queue.") && strings.Contains(subject, ".step.") && !room.Load()
+				if full {
+					refused.Add(1)
+				}
+				return full
+			})
+			run := bus.Run{Flow: p.Key, ID: r.accept(t, p.Key, "Gromit", "")}
+			g.Eventually(func() int32 { clock.Step(storeRetry); return refused.Load() }, patience).Should(BeNumerically(">", 3))
+			g.Expect(u.keys()).To(Equal([]string{run.ID + "/pay"}))
+			if c.end != nil {
+				c.end(r, run)
+			} else {
+				room.Store(true)
+			}
+			if c.state == "" {
+				_, _, err := client.Queue().Get(t.Context(), run)
+				g.Expect(err).NotTo(HaveOccurred())
+				return
+			}
+			g.Eventually(func() (string, error) {
+				clock.Step(storeRetry)
+				record, err := client.Runs().Get(t.Context(), run)
+				return record.State, err
+			}, patience).Should(Equal(c.state))
+			if c.state == bus.StateSucceeded {
+				g.Expect(u.keys()).To(Equal([]string{run.ID + "/pay", run.ID + "/ship"}))
+			} else {
+				g.Expect(u.keys()).To(HaveLen(1))
+			}
+		})
+	}
 }

@@ -59,8 +59,8 @@ func (a *attempt) canceled(ctx context.Context) {
 	a.finish(ctx, result, bus.StateFailed)
 }
 
-// interrupted leaves a run to the next owner, or to a moment at which its
-// progress can be stored. That it was begun does not count against it.
+// interrupted leaves a run to the next owner. That it was begun does not count
+// against it.
 func (a *attempt) interrupted(ctx context.Context) {
 	if a.entry.Starts > 0 && ctx.Err() != nil && !errors.Is(context.Cause(ctx), bus.ErrLeaseLost) {
 		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeRetry)
@@ -164,7 +164,7 @@ func (a *attempt) until(ctx context.Context, what string, store func(context.Con
 		if err == nil {
 			return nil
 		}
-		if !said {
+		if !said && ctx.Err() == nil {
 			said = true
 			a.w.log.Warn("What became of a run cannot be stored, it is tried again", "flow", a.entry.Flow.String(), "run", a.entry.ID,
 				"what", what, "error", err)
