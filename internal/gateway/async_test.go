@@ -5,6 +5,7 @@ package gateway
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"runtime"
@@ -15,7 +16,9 @@ import (
 
 	. "github.com/onsi/gomega"
 
+	"github.com/headgate-io/headgate/internal/auth"
 	"github.com/headgate-io/headgate/internal/bus"
+	"github.com/headgate-io/headgate/internal/gateway/work"
 	"github.com/headgate-io/headgate/internal/program"
 )
 
@@ -83,6 +86,62 @@ func TestAsynchronousRun(t *testing.T) {
 		g.Expect(report.Succeeded).To(Equal(int64(1)))
 		g.Expect(report.Active).To(BeZero())
 	}).WithTimeout(patience).Should(Succeed())
+}
+
+// A flow of another namespace, whose name was chosen so that the ids of its runs
+// begin as those of the first, hides no runs from those who have started them, and
+// shows none to others.
+func TestRunsOfFlowsThatShareAPrefixAreFound(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	// Two names among many share one; for a flow that is given it takes minutes.
+	known := map[string]string{}
+	var name, decoy string
+	for n := 0; decoy == ""; n++ {
+		known[work.IDPrefix(program.Key{Namespace: "pets", Name: fmt.Sprint("orders-", n)})] = fmt.Sprint("orders-", n)
+		candidate := fmt.Sprint("x", n)
+		if same, ok := known[work.IDPrefix(program.Key{Namespace: "evil", Name: candidate})]; ok {
+			name, decoy = same, candidate
+		}
+	}
+	gw := startGateway(t)
+	ctl := connectController(t, gw)
+	anyone := func(p *program.Program) {
+		p.Namespace = "evil"
+		p.Credentials = map[string]program.Credential{"evil/anyone": {Spec: auth.Spec{None: &auth.None{}}}}
+		p.Webhook.Credentials = []string{"evil/anyone"}
+		p.Webhook.CORS = &program.CORS{AllowOrigins: []string{another}}
+	}
+	evil := echoProgram(decoy, "mine", async, anyone)
+	pets := petProgram(name, petstore(t).URL, async, withCORS(program.CORS{AllowOrigins: []string{app}}))
+	for _, order := range [][]*program.Program{{evil, pets}, {pets, evil}} {
+		for _, p := range order {
+			ctl.remove(p.Key, gw)
+			g.Expect(ctl.put(p, gw)).To(Equal(bus.AckServed))
+		}
+		id := runOf(g, gw.send("POST", "/hook/pets/"+name, gromit, asPartner()...))
+		ask := func(id string, header ...string) reply {
+			return gw.send("GET", "/runs/"+id, "", append([]string{"Prefer", "wait=30", headerOrigin, app}, header...)...)
+		}
+		got := ask(id, basic("partner", partnerPassword)...)
+		g.Expect(got.StatusCode).To(Equal(http.StatusOK), got.body)
+		g.Expect(got.body).To(ContainSubstring(`"state":"Succeeded"`))
+		g.Expect(accessHeaders(got)).To(Equal(map[string]string{"Allow-Origin": app}))
+		g.Expect(accessHeaders(gw.send("OPTIONS", "/runs/"+id, "", headerOrigin, app, headerRequestMethod, "GET"))).To(HaveKeyWithValue("Allow-Origin", app))
+		for _, other := range [][]string{nil, {"Authorization", "Bearer " + partnerToken}} {
+			got, unknown := ask(id, other...), ask(id[:6]+strings.Repeat("a", 26), other...)
+			g.Expect(got.StatusCode).To(Equal(http.StatusNotFound))
+			got.Header.Del("Date")
+			unknown.Header.Del("Date")
+			g.Expect(got.Header).To(Equal(unknown.Header))
+			g.Expect(got.Header).NotTo(HaveKey("Www-Authenticate"))
+			g.Expect(got.body).To(Equal(unknown.body))
+		}
+		mine := ask(runOf(g, gw.send("POST", "/hook/evil/"+decoy, "{}", "Content-Type", jsonType)))
+		g.Expect(mine.body).To(ContainSubstring(`"says":"mine"`))
+		g.Expect(mine.Header).NotTo(HaveKey("Www-Authenticate"))
+		g.Expect(accessHeaders(mine)).To(BeEmpty())
+	}
 }
 
 func TestFailedAsynchronousRunSaysWhy(t *testing.T) {

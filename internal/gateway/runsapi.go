@@ -25,8 +25,6 @@ type runDocument struct {
 	// Result is what the flow answers, once the run has ended.
 	Result json.RawMessage `json:"result,omitempty"`
 	Error  *runError       `json:"error,omitempty"`
-
-	caller caller
 }
 
 // runError says why a run has failed, without anything that an upstream sent.
@@ -38,6 +36,15 @@ type runError struct {
 
 // caller is who has started a run: nobody else may ask about it.
 type caller struct{ credential, subject string }
+
+// asker is who a flow lets in that is asked about a run.
+type asker struct {
+	route  *route
+	caller caller
+}
+
+// finder returns what is known of a run.
+type finder func(context.Context, bus.Run) (bus.Record, error)
 
 // ended tells whether the document will not change any more.
 func (d *runDocument) ended() bool {
@@ -73,47 +80,51 @@ func (h *handler) serveRun(ctx context.Context, x *exchange, path string) {
 		h.refuse(x, &problemMethod)
 		return
 	}
-	if p := h.admitAsker(x, routes); p != nil {
+	document, p := h.findRun(ctx, x, worker, id, routes)
+	if p == nil {
+		document, p = h.awaitRun(ctx, x, worker, document)
+	}
+	if p != nil {
 		h.refuse(x, p)
 		return
 	}
-	if x.route.cors == nil {
-		forbid(x.w.Header())
+	if !document.ended() {
+		x.w.Header().Set("Retry-After", retryPending)
 	}
-	run := bus.Run{Flow: x.route.program.Key, ID: id}
-	document, err := h.awaitRun(ctx, x, worker, run)
-	switch {
-	case errors.Is(err, bus.ErrNotFound), err == nil && document.caller != (caller{x.credential, x.subject}):
-		h.writeProblem(x, &problemUnknownRun)
-	case err != nil:
-		h.log.Warn("A run could not be looked up", "run", id, "error", err)
-		h.writeProblem(x, &problemNotDurable)
-	default:
-		if !document.ended() {
-			x.w.Header().Set("Retry-After", retryPending)
-		}
-		h.writeJSON(x, http.StatusOK, document)
-	}
+	h.writeJSON(x, http.StatusOK, document)
 }
 
 // answerAskersCORS is answerCORS for the flows that the id of a run may belong to:
 // a script that may call one may ask about its runs.
 func (h *handler) answerAskersCORS(x *exchange, routes []*route) bool {
+	var answers *route
 	for _, r := range routes {
-		x.route = r
-		if h.answerCORS(x) {
-			return true
+		if r.cors != nil && (answers == nil || r.cors.allow(http.Header{}, x.r)) {
+			answers = r
 		}
+	}
+	if answers == nil {
+		return false
+	}
+	x.route = answers
+	if h.answerCORS(x) {
+		return true
 	}
 	x.route = nil
 	return false
 }
 
-// admitAsker lets a caller in whom one of the flows admits that the id of a run
-// may belong to. Without any, the run does not exist. Of a flow that is not
-// available at this moment nobody can tell whom it admits.
-func (h *handler) admitAsker(x *exchange, routes []*route) *problem {
+// findRun returns what is known of a run if the caller has started it, and lets the
+// caller in where it belongs. The id leads to a few flows, which may be those of
+// others whose names were chosen for that: every one that admits the caller is
+// asked, and what it answers does not tell which there are. All of them together
+// may take lookUpTimeout. Of a flow that is not available at this moment nobody can
+// tell whom it admits.
+func (h *handler) findRun(ctx context.Context, x *exchange, worker *work.Worker, id string, routes []*route) (*runDocument, *problem) {
+	ctx, cancel := context.WithTimeout(ctx, lookUpTimeout)
+	defer cancel()
 	p, unavailable := &problemUnknownRun, false
+	var askers []asker
 	for _, r := range routes {
 		if r.program.Webhook == nil || x.pathKey != "" && !r.program.Webhook.Unlisted {
 			continue
@@ -123,69 +134,111 @@ func (h *handler) admitAsker(x *exchange, routes []*route) *problem {
 			unavailable = true
 			continue
 		}
-		if p = h.checkAddress(x); p == nil {
-			p = h.identify(x, r.credentials)
+		if p = h.admitAsker(x); p != nil {
+			continue
 		}
-		if p == nil {
-			return nil
+		askers = append(askers, asker{r, caller{x.credential, x.subject}})
+		if document, p := h.ask(ctx, x, worker.FindArrived, askers[len(askers)-1:], id); p != &problemUnknownRun {
+			return document, p
 		}
 	}
-	if unavailable {
-		return &problemUnavailable
+	switch {
+	case len(askers) > 0:
+		x.w.Header().Del("WWW-Authenticate") // of a flow that has not let the caller in
+		document, p := h.ask(ctx, x, worker.FindArriving, askers, id)
+		if p == &problemUnknownRun && unavailable {
+			p = &problemUnavailable
+		}
+		return document, p
+	case unavailable:
+		return nil, &problemUnavailable
+	default:
+		return nil, p
 	}
-	return p
 }
 
-// awaitRun returns what is known of a run: at once, or when it has ended, if the
-// caller prefers to wait and not too many do. Whoever waits when the gateway begins
-// to drain is answered, and comes again to the next one.
-func (h *handler) awaitRun(ctx context.Context, x *exchange, worker *work.Worker, run bus.Run) (*runDocument, error) {
-	wait := readPreferences(x.r.Header[headerPrefer]).wait
-	if wait <= 0 || !h.enterWait(x) {
-		return h.lookUp(ctx, worker, run)
+// admitAsker lets a caller in whom the flow of the exchange admits.
+func (h *handler) admitAsker(x *exchange) *problem {
+	x.credential, x.subject, x.auth = "", "", ""
+	if p := h.checkAddress(x); p != nil {
+		return p
 	}
-	defer x.leaveWait()
+	return h.identify(x, x.route.credentials)
+}
+
+// ask looks for a run among those that the caller has started of some flows. All
+// others do not exist.
+func (h *handler) ask(ctx context.Context, x *exchange, find finder, askers []asker, id string) (*runDocument, *problem) {
+	for _, a := range askers {
+		x.route, x.credential, x.subject, x.auth = a.route, a.caller.credential, a.caller.subject, authOK
+		if a.route.cors == nil {
+			forbid(x.w.Header())
+		} else {
+			a.route.cors.read(x.w.Header(), x.r)
+		}
+		record, err := find(ctx, bus.Run{Flow: a.route.program.Key, ID: id})
+		switch {
+		case errors.Is(err, bus.ErrNotFound):
+		case err != nil:
+			h.log.Warn("A run could not be looked up", "run", id, "error", err)
+			return nil, &problemNotDurable
+		case a.caller == caller{record.Credential, record.Subject}:
+			x.w.Header().Del("WWW-Authenticate")
+			return documentOf(&record), nil
+		}
+	}
+	return nil, &problemUnknownRun
+}
+
+// awaitRun returns what is known of a run when it has ended, if the caller prefers
+// to wait and not too many do. Whoever waits when the gateway begins to drain is
+// answered, and comes again to the next one.
+func (h *handler) awaitRun(ctx context.Context, x *exchange, worker *work.Worker, now *runDocument) (*runDocument, *problem) {
+	wait := readPreferences(x.r.Header[headerPrefer]).wait
+	if wait <= 0 || !now.ended() && !h.enterWait(x) {
+		return now, nil
+	}
 	if wait > maxPollWait {
 		wait = maxPollWait
 	} else {
 		x.w.Header().Set(headerPreferenceApplied, "wait="+strconv.Itoa(int(wait/time.Second)))
 	}
+	if now.ended() {
+		return now, nil
+	}
+	defer x.leaveWait()
 	if err := http.NewResponseController(x.w).SetWriteDeadline(time.Now().Add(wait + h.limits.write)); err != nil {
 		h.log.Debug("A write deadline could not be set", "error", err)
 	}
 	// The order counts: what ends after the subscription is told, what ended
 	// before has a record.
-	ended, err := worker.AwaitEnd(ctx, run.ID)
+	ended, err := worker.AwaitEnd(ctx, now.ID)
 	if err != nil {
-		return nil, err
+		h.log.Warn("A run could not be waited for", "run", now.ID, "error", err)
+		return nil, &problemNotDurable
 	}
 	defer ended.Stop()
-	document, err := h.lookUp(ctx, worker, run)
-	if err != nil || document.ended() {
-		return document, err
+	again := func() (*runDocument, *problem) {
+		ctx, cancel := context.WithTimeout(ctx, lookUpTimeout)
+		defer cancel()
+		return h.ask(ctx, x, worker.Find, []asker{{x.route, caller{x.credential, x.subject}}}, now.ID)
+	}
+	if document, p := again(); p != nil || document.ended() {
+		return document, p
 	}
 	waiting, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	defer context.AfterFunc(h.quiet, cancel)() //nolint:contextcheck // It ends the wait early.
 	_ = ended.Wait(waiting)                    // the answer says what is known, whether it has ended or not
-	return h.lookUp(ctx, worker, run)
+	return again()
 }
 
-// lookUp asks the bus about a run. One that has just been accepted may be on its
-// way into the queue.
-func (h *handler) lookUp(ctx context.Context, worker *work.Worker, run bus.Run) (*runDocument, error) {
-	ctx, cancel := context.WithTimeout(ctx, lookUpTimeout)
-	defer cancel()
-	document, err := worker.Find(ctx, run)
-	if err != nil {
-		return nil, err
-	}
+func documentOf(record *bus.Record) *runDocument {
 	out := &runDocument{
-		ID: run.ID, Flow: run.Flow.Name, State: document.State, Attempts: document.Attempts, Result: document.Result,
-		caller: caller{document.Credential, document.Subject},
+		ID: record.ID, Flow: record.Flow.Name, State: record.State, Attempts: record.Attempts, Result: record.Result,
 	}
-	if f := document.Failure; f != nil {
+	if f := record.Failure; f != nil {
 		out.Error = &runError{Class: f.Class, Step: f.Step, Message: f.Message}
 	}
-	return out, nil
+	return out
 }

@@ -31,6 +31,17 @@ func (w *Worker) Find(ctx context.Context, run bus.Run) (bus.Record, error) {
 	return Find(ctx, w.client, run)
 }
 
+// FindArrived is Find that does not know of a run on its way to the queue, and
+// FindArriving looks for such a run.
+func (w *Worker) FindArrived(ctx context.Context, run bus.Run) (bus.Record, error) {
+	return find(ctx, w.client, run)
+}
+
+// FindArriving is Find for a run that FindArrived does not know of.
+func (w *Worker) FindArriving(ctx context.Context, run bus.Run) (bus.Record, error) {
+	return findArriving(ctx, w.client, run)
+}
+
 // Find returns what is known of a run. ErrNotFound of package bus if there is
 // none: it was never accepted, or its history is over.
 func Find(ctx context.Context, client *bus.Client, run bus.Run) (bus.Record, error) {
