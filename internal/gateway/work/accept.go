@@ -5,8 +5,7 @@ package work
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
+	"errors"
 	"fmt"
 
 	"github.com/headgate-io/headgate/internal/bus"
@@ -28,19 +27,30 @@ func (w *Worker) Accept(ctx context.Context, f *runner.Flow, request *runner.Req
 	if failure != nil {
 		return &KeyError{failure}
 	}
-	return w.store(ctx, f.Program().Key, f.Stored(request), orderKey)
+	return w.store(ctx, f.Program().Key, f.Stored(request), shortHash(orderKey))
 }
 
-// accept does the same for a run that nobody has called for. One of a flow that
-// is not served at this moment waits, and is not ordered.
+// accept does the same for a run that nobody has called for. If the key that orders
+// it cannot be told, because the request has none or the flow is not served at this
+// moment, that is left to its turn.
 func (w *Worker) accept(ctx context.Context, key program.Key, request *runner.Request) error {
-	if f := w.flow(key); f != nil {
-		return w.Accept(ctx, f, request)
+	f, ordered := w.listed(key)
+	if f == nil {
+		order := ""
+		if ordered {
+			order = orderUnknown
+		}
+		return w.store(ctx, key, request, order)
 	}
-	return w.store(ctx, key, request, "")
+	err := w.Accept(ctx, f, request)
+	if _, unknown := errors.AsType[*KeyError](err); unknown {
+		return w.store(ctx, key, f.Stored(request), orderUnknown)
+	}
+	return err
 }
 
-func (w *Worker) store(ctx context.Context, flow program.Key, request *runner.Request, orderKey string) error {
+// store makes a run durable; order is what is stored of its order key.
+func (w *Worker) store(ctx context.Context, flow program.Key, request *runner.Request, order string) error {
 	if err := w.backlog.check(flow); err != nil {
 		return err
 	}
@@ -50,20 +60,10 @@ func (w *Worker) store(ctx context.Context, flow program.Key, request *runner.Re
 	}
 	err = w.intake.Accept(ctx, bus.Entry{
 		Run:     bus.Run{Flow: flow, ID: request.RunID},
-		Attempt: 1, OrderKey: shortHash(orderKey), Trigger: request.Trigger, Accepted: w.clock.Now(), Data: data,
+		Attempt: 1, OrderKey: order, Trigger: request.Trigger, Accepted: w.clock.Now(), Data: data,
 	})
 	if err != nil {
 		return fmt.Errorf("run of %s: %w", flow, err)
 	}
 	return nil
-}
-
-// shortHash is what is stored of an order key, which may be anything that a
-// caller has sent.
-func shortHash(key string) string {
-	if key == "" {
-		return ""
-	}
-	sum := sha256.Sum256([]byte(key))
-	return hex.EncodeToString(sum[:16])
 }

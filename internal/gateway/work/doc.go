@@ -21,7 +21,9 @@
 // on it. A step that has finished is not repeated, unless it was the one under
 // way when its process died; then its calls have the same Idempotency-Key. A flow
 // has at most its concurrency limit under way, on all replicas together. Runs
-// with one key go one at a time, in the order of acceptance, also over retries.
+// with one key go one at a time, in the order of acceptance, also over retries; one
+// whose key cannot be told is not run: its caller is told, or, if it has none, it is
+// given up.
 // Namespaces take turns, and so do the flows of a namespace; none takes all
 // slots. A run that ends its process again and again is given up.
 //

@@ -301,7 +301,7 @@ func (r *replica) accept(t testing.TB, key program.Key, name, order string) stri
 	request.RunID = id
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	if err := r.store(ctx, key, request, order); err != nil {
+	if err := r.store(ctx, key, request, shortHash(order)); err != nil {
 		t.Fatal(err)
 	}
 	return id

@@ -230,6 +230,10 @@ func (a *attempt) run(ctx context.Context) {
 	}
 	request.RunID, request.Attempt, request.Trigger = a.entry.ID, a.entry.Attempt, a.entry.Trigger
 	a.request = request
+	if a.entry.OrderKey == orderUnknown {
+		a.order(ctx)
+		return
+	}
 	options := runner.DurableOptions{Checkpoint: a.checkpoint}
 	for _, s := range a.steps {
 		var state runner.StepState

@@ -159,6 +159,20 @@ func (w *Worker) flow(key program.Key) *runner.Flow {
 	return nil
 }
 
+// listed is flow that also tells whether the runs of the flow are ordered.
+func (w *Worker) listed(key program.Key) (f *runner.Flow, ordered bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	s := w.flows[key]
+	if s == nil {
+		return nil, false
+	}
+	if s.program.Unavailable == "" {
+		f = s.flow
+	}
+	return f, s.program.Concurrency.Key != ""
+}
+
 // Flow returns the flow that is served now, for steps that call it. It
 // implements runner.Flows.
 func (w *Worker) Flow(key program.Key) (*runner.Flow, bool) {
