@@ -202,7 +202,10 @@ type FlowValue struct {
 	Value *JSON `json:"value,omitempty"`
 
 	// valueFrom reads the value from a Secret or a ConfigMap. A value from a
-	// Secret is redacted wherever it would be stored or shown.
+	// Secret is redacted wherever it would be stored or shown, also of the runs of
+	// Flows that this one calls, and of those that its events start, as the Secret
+	// is at that time. While this Flow is not served, nothing is kept of what the
+	// latter have got, sent and answered.
 	// +optional
 	ValueFrom *ValueSource `json:"valueFrom,omitempty"`
 }

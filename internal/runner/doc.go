@@ -48,7 +48,8 @@
 //
 // [Flow.RecordRequest], [Flow.RecordSteps] and [Flow.RecordResult] return what the
 // run log keeps of a run: without what history.redact names, without what carries
-// credentials, and without any secret of the flow or of those that it called.
+// credentials, and without any secret of the flow, of those that it called, or of
+// those that took part in what led to the event that started it.
 //
 // # Durable runs
 //

@@ -147,7 +147,7 @@ func (l *loop) item(ctx context.Context, i int) {
 }
 
 func (l *loop) failed(x *exchange, failure *Error) {
-	x.failure = l.run.flow.finish(failure, l.step.name)
+	x.failure = l.run.finish(failure, l.step.name)
 	if !l.step.forEach.goOn {
 		l.stopped.Store(true)
 	}

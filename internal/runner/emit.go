@@ -49,7 +49,7 @@ func (a *emitAction) do(ctx context.Context, r *run, out *exchange) *Error {
 	}
 	event := Event{
 		Flow: r.flow.program.Key, ID: r.idempotencyKey(a.step), Type: a.kind, Resource: resource,
-		Time: a.runner.clock.Now(), Hops: r.hops() + 1,
+		Time: a.runner.clock.Now(), Hops: r.hops() + 1, SecretsOf: r.shared.revealing(r.flow),
 	}
 	if event.Hops > maxHops {
 		return tooManyHops()

@@ -127,8 +127,16 @@ func expressionError(ctx context.Context, field string, err error) *Error {
 // finish makes an error fit to leave the run: it belongs to a step, holds no
 // secret, and is short.
 func (f *Flow) finish(e *Error, step string) *Error {
+	return (*shared)(nil).finish(f, e, step)
+}
+
+// finish is that of the flow, without the secrets of those that take part in the
+// run either.
+func (r *run) finish(e *Error, step string) *Error { return r.shared.finish(r.flow, e, step) }
+
+func (s *shared) finish(f *Flow, e *Error, step string) *Error {
 	e.Step = step
-	e.Message = shorten(f.redactor.String(strings.ToValidUTF8(e.Message, "\uFFFD")))
+	e.Message = shorten(s.redact(f, strings.ToValidUTF8(e.Message, "\uFFFD")))
 	return e
 }
 

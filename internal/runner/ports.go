@@ -51,6 +51,9 @@ type Event struct {
 	Time time.Time
 	// Hops is how many flows led to the event, the one that emitted it included.
 	Hops int
+	// SecretsOf names the flows of the namespace that took part in what led to the
+	// event and let expressions see a secret: it may be in there.
+	SecretsOf []string
 }
 
 // Source is the source attribute of the events of a flow.
@@ -61,6 +64,7 @@ func (e *Event) Source() string { return "/flows/" + e.Flow.String() }
 func (e *Event) Input() (*EventInput, error) {
 	in := &EventInput{
 		ID: e.ID, Source: e.Source(), Type: e.Type, Subject: e.Resource, Time: e.Time, Hops: e.Hops,
+		SecretsOf: e.SecretsOf,
 	}
 	if e.Data != nil {
 		data, err := expr.DecodeJSON(e.Data, storedJSON)
@@ -82,6 +86,8 @@ type EventInput struct {
 	Data any
 	// Hops is how many flows led to the event.
 	Hops int
+	// SecretsOf is that of [Event]. Expressions do not see it.
+	SecretsOf []string `json:",omitempty"`
 }
 
 // What starts runs, as Request.Trigger has it.

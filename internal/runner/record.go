@@ -28,13 +28,21 @@ var neverKept = []string{"authorization", "proxy-authorization", "cookie", "set-
 //
 // It holds neither what is named by history.redact, nor what carries the
 // credential of a caller, nor any secret of the flow, in whatever form a
-// [auth.Redactor] finds it. A body beyond [MaxRecordBytes] is left out.
-func (f *Flow) RecordRequest(req *Request) json.RawMessage {
+// [auth.Redactor] finds it, nor one of a flow that took part in what led to the
+// event; nothing of an event is kept while such a flow is not served. A body beyond
+// [MaxRecordBytes] is left out.
+func (f *Flow) RecordRequest(req *Request, res *Result) json.RawMessage {
 	root, bulk, doc := f.seen(req)
 	if doc == nil {
 		return nil
 	}
-	return f.record(nil, root, doc, bulk)
+	// A run that never began knows of no flow but its own.
+	s := res.shared
+	if s == nil {
+		s = new(shared)
+		s.redactEvent(f, req.Event)
+	}
+	return f.record(s, root, doc, bulk)
 }
 
 // seen returns what started a run, by the variable that it is in expressions; nil
@@ -138,8 +146,9 @@ func (f *Flow) render(s *shared, scrub scrubber, paths [][]string, doc map[strin
 		data, err = expr.AppendJSON(nil, clean)
 	}
 	// A value that is found only across what was looked at piece by piece, or a
-	// document that is too large without its body, is not kept at all.
-	if text := string(data); err != nil || len(data) > limit || s.redact(f, text) != text {
+	// document that is too large without its body, is not kept at all; nor is one
+	// that may hold secrets which are not known.
+	if text := string(data); err != nil || len(data) > limit || !s.mayKeep() || s.redact(f, text) != text {
 		return json.RawMessage(`"` + redacted + `"`)
 	}
 	return data

@@ -97,13 +97,13 @@ func TestRecordRequest(t *testing.T) {
 			req := newRequest()
 			c.edit(req)
 			before, _ := json.Marshal(req.Body)
-			g.Expect(string(link(t, newRunner(t), guarded(c.redact...)).RecordRequest(req))).To(MatchJSON(c.want))
+			g.Expect(string(link(t, newRunner(t), guarded(c.redact...)).RecordRequest(req, &runner.Result{}))).To(MatchJSON(c.want))
 			after, _ := json.Marshal(req.Body)
 			g.Expect(after).To(Equal(before), "the request itself is not changed")
 		})
 	}
 	g := NewWithT(t)
-	g.Expect(link(t, newRunner(t), guarded()).RecordRequest(&runner.Request{Trigger: runner.TriggerSchedule})).To(BeNil())
+	g.Expect(link(t, newRunner(t), guarded()).RecordRequest(&runner.Request{Trigger: runner.TriggerSchedule}, &runner.Result{})).To(BeNil())
 }
 
 // A large body is decoded when something asks for it: what is kept of it is
@@ -121,13 +121,13 @@ func TestRecordOfALargeBody(t *testing.T) {
 	req := newRequest()
 	req.Body = body
 	var kept struct{ Body json.RawMessage }
-	g.Expect(json.Unmarshal(f.RecordRequest(req), &kept)).To(Succeed())
+	g.Expect(json.Unmarshal(f.RecordRequest(req, &runner.Result{}), &kept)).To(Succeed())
 	g.Expect(string(kept.Body)).To(MatchJSON(want))
 
 	req.Trigger, req.Event = runner.TriggerEvent, &runner.EventInput{ID: "1", DataContentType: "application/json", Data: []any{body}}
 	var event struct{ Data []json.RawMessage }
-	g.Expect(json.Unmarshal(f.RecordRequest(req), &event)).To(Succeed())
-	g.Expect(event.Data).To(HaveLen(1), string(f.RecordRequest(req)))
+	g.Expect(json.Unmarshal(f.RecordRequest(req, &runner.Result{}), &event)).To(Succeed())
+	g.Expect(event.Data).To(HaveLen(1), string(f.RecordRequest(req, &runner.Result{})))
 	g.Expect(string(event.Data[0])).To(MatchJSON(want))
 }
 
@@ -215,7 +215,7 @@ func FuzzRecord(f *testing.F) {
 		// A body that cannot be read is refused before it gets here.
 		req.Body, _ = runner.DecodeBody(req.ContentType, req.RawBody, runner.DecodeLimits{})
 		answer := &runner.Answer{Status: 200, Header: http.Header{"Content-Type": {req.ContentType}, "X-Text": {text}}, Body: req.RawBody}
-		for _, record := range []json.RawMessage{linked.RecordRequest(req), linked.RecordResult(&runner.Result{Answer: answer})} {
+		for _, record := range []json.RawMessage{linked.RecordRequest(req, &runner.Result{}), linked.RecordResult(&runner.Result{Answer: answer})} {
 			if !json.Valid(record) {
 				t.Fatalf("%s is not JSON", record)
 			}

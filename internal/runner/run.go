@@ -86,6 +86,7 @@ func (f *Flow) newRun(req *Request) *run {
 	if r.parent = req.Trace; !r.parent.IsValid() {
 		r.parent = NewTrace()
 	}
+	r.shared.redactEvent(f, req.Event)
 	r.requestFields = requestFields{Request: req, hidden: &f.hidden}
 	r.bind()
 	return r
@@ -121,7 +122,7 @@ func (r *run) execute(ctx context.Context) {
 		if failure == nil {
 			return
 		}
-		failure = r.flow.finish(failure, "")
+		failure = r.finish(failure, "")
 	}
 	r.fail(ctx, failure)
 }
@@ -130,7 +131,7 @@ func (r *run) execute(ctx context.Context) {
 func (r *run) steps(ctx context.Context) *Error {
 	f := r.flow
 	if reason := f.program.Unavailable; reason != "" {
-		return f.finish(fail(program.ClassExpression, "the flow is not available: "+reason), "")
+		return r.finish(fail(program.ClassExpression, "the flow is not available: "+reason), "")
 	}
 	outer := ctx
 	deadline := time.Now().Add(time.Duration(f.program.Response.Timeout))
@@ -189,7 +190,7 @@ func (r *run) step(ctx context.Context, s *step) *Error {
 		failure = r.hold(size)
 	}
 	if failure != nil {
-		failure = r.flow.finish(failure, s.name)
+		failure = r.finish(failure, s.name)
 		out.failure = failure
 	}
 	r.result.Steps = append(r.result.Steps, StepResult{
@@ -241,7 +242,7 @@ func (r *run) fail(ctx context.Context, failure *Error) {
 		}
 		mapped, problem := rule.answer.build(ctx, r)
 		if problem != nil {
-			problem = r.flow.finish(problem, "")
+			problem = r.finish(problem, "")
 			r.logger().LogAttrs(ctx, slog.LevelWarn, "Failure was not mapped",
 				slog.String("reason", problem.Report()))
 			return
@@ -254,7 +255,7 @@ func (r *run) fail(ctx context.Context, failure *Error) {
 // panicked turns a panic into a failed run.
 func (r *run) panicked(ctx context.Context, cause any) {
 	step := r.stepUnderWay()
-	failure := r.flow.finish(r.crash(ctx, cause, step), step)
+	failure := r.finish(r.crash(ctx, cause, step), step)
 	r.result.Err = failure
 	r.result.Answer = nil
 	if n := len(r.result.Steps); failure.Step != "" && n < len(r.reached) {
@@ -272,9 +273,9 @@ func (r *run) crash(ctx context.Context, cause any, step string) *Error {
 		text = s
 	}
 	r.logger().LogAttrs(ctx, slog.LevelError, "Run panicked",
-		slog.String("error", r.flow.redactor.String(text)),
+		slog.String("error", r.shared.redact(r.flow, text)),
 		slog.String("step", step),
-		slog.String("stack", r.flow.redactor.String(string(debug.Stack()))))
+		slog.String("stack", r.shared.redact(r.flow, string(debug.Stack()))))
 	return fail(program.ClassExpression, "internal error")
 }
 

@@ -49,6 +49,7 @@ func (a *flowAction) do(ctx context.Context, r *run, out *exchange) *Error {
 	out.sent = newSent(req.ContentType, req.RawBody)
 	inner := flow.newRun(req)
 	inner.shared, inner.depth, inner.parent = r.shared, r.depth+1, r.parent
+	r.shared.redactWith(r.flow)
 	r.shared.redactWith(flow)
 	inner.execute(ctx)
 	r.shared.held.Add(-inner.held)

@@ -30,7 +30,7 @@ func TestStoredRequestsAreTheSame(t *testing.T) {
 		"a body that must not be kept as is": {Method: http.MethodPost, Time: now, ContentType: "application/json", Body: map[string]any{"a": []any{int64(1), nil}}},
 		"a tick":                             {Time: now},
 		"an event": {Time: now, Event: &runner.EventInput{
-			ID: "run/step", Source: "/flows/pets/intake", Type: "pet.created", DataContentType: "application/json", Time: now, Hops: 2,
+			ID: "run/step", Source: "/flows/pets/intake", Type: "pet.created", DataContentType: "application/json", Time: now, Hops: 2, SecretsOf: []string{"intake"},
 			Data: map[string]any{"big": int64(1) << 60, "half": 0.5},
 		}},
 	} {
