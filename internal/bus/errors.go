@@ -15,6 +15,9 @@ import (
 var (
 	// ErrNotFound is returned when a bucket has no value under a key.
 	ErrNotFound = errors.New("not found on the bus")
+	// ErrEnded is an ErrNotFound about a run that is not pending because it has
+	// ended.
+	ErrEnded = fmt.Errorf("%w: the run has ended", ErrNotFound)
 	// ErrNotConnected is returned when an operation needs the server and the
 	// client has no connection at this moment. Retry later.
 	ErrNotConnected = errors.New("not connected to the bus")

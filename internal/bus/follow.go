@@ -47,16 +47,18 @@ func (s *queueSink) change(e entry) {
 	h := Head{Seq: e.revision}
 	var err error
 	if h.Run, h.Step, h.N, err = parseQueued(e.key); err == nil && !h.Step {
-		err = decodeHead(e.header.Get(headerRun), &h)
+		if h.Ended = isEnded(e.header); !h.Ended {
+			err = decodeHead(e.header.Get(headerRun), &h)
+		}
 	}
-	if err == nil && !h.Step {
+	if err == nil && !h.Ended {
 		h.Size, err = strconv.Atoi(e.header.Get(nats.MsgSize))
 	}
 	if err != nil {
 		s.c.log.Error("Ignoring a message of the queue that cannot be read", "sequence", e.revision, "error", err)
 		return
 	}
-	if !h.Step && h.Order == 0 {
+	if !h.Step && !h.Ended && h.Order == 0 {
 		h.Order = e.revision
 	}
 	s.handler(h)

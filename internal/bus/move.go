@@ -223,6 +223,9 @@ func (m *mover) putQueued(ctx context.Context, stream string, batch []*jetstream
 			continue // It goes with its run.
 		}
 		e, err := m.from.openQueued(msg)
+		if errors.Is(err, ErrEnded) {
+			continue
+		}
 		if err != nil {
 			m.to.log.Error("A queued run cannot be read and is moved as it is", "subject", msg.Subject, "error", err)
 			unreadable = append(unreadable, msg)

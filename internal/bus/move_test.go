@@ -31,8 +31,11 @@ func fillAlone(t *testing.T, dir string) (pending []string) {
 		g.Expect(intake.Accept(t.Context(), testEntry("orders", id))).To(Succeed())
 		pending = append(pending, id)
 	}
+	ended := testEntry("orders", "ended")
+	g.Expect(intake.Accept(t.Context(), ended)).To(Succeed())
 	g.Expect(gateway.WaitDrained(t.Context())).To(Succeed())
 	stopDrain()
+	g.Expect(gateway.Queue().PutEnded(t.Context(), []EndedRun{{Run: ended.Run}})).To(Succeed())
 	_, err := gateway.Queue().PutStep(t.Context(), Run{Flow: orders, ID: pending[3]}, 0, []byte("first"))
 	g.Expect(err).NotTo(HaveOccurred())
 	_, err = gateway.Queue().PutStep(t.Context(), Run{Flow: orders, ID: pending[3]}, 1, []byte("second"))

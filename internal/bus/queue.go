@@ -48,11 +48,13 @@ type Head struct {
 	// Order is never 0: a run without one has its sequence.
 	Order    uint64
 	OrderKey string
-	// Size of what is stored of the run, bytes.
+	// Size of what is stored of the run or the checkpoint, bytes.
 	Size int
-	// Step marks a checkpoint; only Run, Seq and N are set then.
+	// Step marks a checkpoint; only Run, Seq, Size and N are set then.
 	Step bool
 	N    int
+	// Ended marks a run that has ended, see PutEnded; only Run and Seq are set then.
+	Ended bool
 	// Uncertain marks a run that may have ended already: before it starts,
 	// look whether it has a record.
 	Uncertain bool
@@ -158,12 +160,13 @@ func (c *Client) checkpoint(r Run, n int, data []byte) (*nats.Msg, error) {
 	if len(data) > MaxEntryData {
 		return nil, fmt.Errorf("%w: %d bytes, limit %d", ErrTooLarge, len(data), MaxEntryData)
 	}
-	msg := nats.NewMsg(r.checkpoints() + strconv.Itoa(n))
+	msg := nats.NewMsg(r.checkpoint(n))
 	msg.Data = c.sealer.sealFor(streamQueue, msg.Subject, data)
 	return msg, nil
 }
 
-// Get reads a pending run and its sequence. ErrNotFound when it is not queued.
+// Get reads a pending run and its sequence. ErrNotFound when it is not queued, of
+// which ErrEnded is one that is known to have ended.
 func (q *Queue) Get(ctx context.Context, r Run) (e Entry, seq uint64, err error) {
 	if err := r.validate(); err != nil {
 		return Entry{}, 0, fmt.Errorf("read the queue: %w", err)
@@ -179,7 +182,7 @@ func (q *Queue) Get(ctx context.Context, r Run) (e Entry, seq uint64, err error)
 }
 
 // GetSeq reads the pending run at a sequence. ErrNotFound when it is not there
-// any more.
+// any more, of which ErrEnded is a run that has ended.
 func (q *Queue) GetSeq(ctx context.Context, seq uint64) (Entry, error) {
 	msg, err := q.c.message(ctx, streamQueue, seq, "")
 	var e Entry
@@ -193,8 +196,8 @@ func (q *Queue) GetSeq(ctx context.Context, seq uint64) (Entry, error) {
 }
 
 // List returns the entries of a Flow that were queued last, the newest first, at
-// most limit, without their Data. A run that has ended is among them until it is
-// purged: its record tells. Entries that cannot be read are logged and left out.
+// most limit, without their Data. A run that has ended may be among them for some
+// seconds: its record tells. Entries that cannot be read are logged and left out.
 func (q *Queue) List(ctx context.Context, flow program.Key, limit int) ([]Entry, error) {
 	if _, err := programKey(flow); err != nil {
 		return nil, fmt.Errorf("list the queue: %w", err)
@@ -213,6 +216,9 @@ func (q *Queue) List(ctx context.Context, flow program.Key, limit int) ([]Entry,
 			return nil, fmt.Errorf("list the queue of %s: %w", flow, err)
 		}
 		e, err := q.c.openQueued(msg)
+		if errors.Is(err, ErrEnded) {
+			continue
+		}
 		if err != nil {
 			q.c.log.Error("Ignoring a queued run that cannot be read", "subject", msg.Subject, "sequence", msg.Sequence, "error", err)
 			continue
@@ -232,6 +238,9 @@ func (c *Client) openQueued(msg *jetstream.RawStreamMsg) (Entry, error) {
 	}
 	if step {
 		return Entry{}, errors.New("it is a checkpoint")
+	}
+	if isEnded(msg.Header) {
+		return Entry{}, ErrEnded
 	}
 	plain, err := c.sealer.openFor(streamQueue, msg.Subject, msg.Data)
 	if err != nil {

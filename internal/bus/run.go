@@ -113,6 +113,8 @@ func (r Run) queued() string { return flowQueue(r.Flow) + "run." + r.ID }
 
 func (r Run) checkpoints() string { return flowQueue(r.Flow) + "step." + r.ID + "." }
 
+func (r Run) checkpoint(n int) string { return r.checkpoints() + strconv.Itoa(n) }
+
 func (r Run) record() string {
 	return subjectRuns + r.Flow.Namespace + "." + r.Flow.Name + "." + r.ID
 }

@@ -92,7 +92,8 @@ func (c *Client) purge(ctx context.Context, stream string, o ...jetstream.Stream
 }
 
 // scan returns the sequences of the newest messages of a stream that match the
-// filter, the oldest first, at most limit.
+// filter, the oldest first, at most limit, without those of runs in the queue that
+// have ended.
 func (c *Client) scan(ctx context.Context, stream, filter string, limit int) ([]uint64, error) {
 	if limit <= 0 {
 		return nil, nil
@@ -125,7 +126,7 @@ func (s *scanSink) synced(uint64, string) {
 }
 
 func (s *scanSink) change(e entry) {
-	if s.complete {
+	if s.complete || isEnded(e.header) {
 		return
 	}
 	s.found = append(s.found, e.revision)

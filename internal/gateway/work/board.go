@@ -6,6 +6,7 @@ package work
 import (
 	"container/heap"
 	"container/list"
+	"slices"
 	"sync"
 	"time"
 
@@ -61,6 +62,8 @@ type pending struct {
 	// uncertain is true for a run that may have been begun, and even have ended,
 	// under another owner.
 	uncertain bool
+	// looked is true for one of which is known that it has not.
+	looked bool
 	// resumes is true for a run that may have checkpoints, and finished is how many
 	// this replica knows of: those that it has stored, or found when it took the run
 	// over. Who reads fewer was answered by a member of the bus that is behind.
@@ -75,8 +78,10 @@ type pending struct {
 	displaced bool
 
 	state pendingState
-	// size of what is stored of the run, bytes.
-	size int32
+	// size of what is stored of the run, bytes, with so many checkpoints as counted
+	// says.
+	size    int32
+	counted uint16
 }
 
 type pendingState uint8
@@ -122,8 +127,8 @@ type flowQueue struct {
 	loading bool
 	// settled is true when runs have ended since the last sweep.
 	settled bool
-	// waste is where runs were stored that have ended, and not been removed.
-	waste []uint64
+	// waste are runs that have ended and not been removed, by their ids.
+	waste map[string]leftover
 	// runs and bytes are those of known that have not ended.
 	runs  int
 	bytes int64
@@ -131,8 +136,20 @@ type flowQueue struct {
 
 // keyQueue has the runs of one key, of which one is under way at a time.
 type keyQueue struct {
-	runs   orderHeap
+	runs orderHeap
+	// turn is the one that may begin; nil while one is under way.
+	turn   *pending
 	active bool
+}
+
+// remove takes a run out.
+func (k *keyQueue) remove(p *pending) {
+	if k.turn == p {
+		k.turn = nil
+	}
+	if i := slices.Index(k.runs, p); i >= 0 {
+		heap.Remove(&k.runs, i)
+	}
 }
 
 func newBoard(slots int) *board {
@@ -240,17 +257,18 @@ func (q *flowQueue) push(p *pending, now time.Time) {
 		k = &keyQueue{}
 		q.keys[p.key] = k
 	}
-	first := len(k.runs) == 0
 	heap.Push(&k.runs, p)
-	if first && !q.loading {
+	if !q.loading {
 		q.expose(k, now)
 	}
 }
 
-// expose lets the first run of a key be seen, if none of the key is under way.
+// expose lets the first run of a key be seen, if none of the key is under way or
+// may begin.
 func (q *flowQueue) expose(k *keyQueue, now time.Time) {
-	if !k.active && len(k.runs) > 0 {
-		q.place(k.runs[0], now)
+	if !k.active && k.turn == nil && len(k.runs) > 0 {
+		k.turn = k.runs[0]
+		q.place(k.turn, now)
 	}
 }
 
@@ -341,7 +359,7 @@ func (q *flowQueue) take() *pending {
 			p.displaced = true
 		default:
 			if k := q.keys[p.key]; p.key != 0 && k != nil {
-				heap.Pop(&k.runs)
+				k.remove(p)
 				k.active = true
 			}
 			return p

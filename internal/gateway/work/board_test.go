@@ -11,6 +11,7 @@ import (
 
 	. "github.com/onsi/gomega"
 
+	"github.com/headgate-io/headgate/internal/bus"
 	"github.com/headgate-io/headgate/internal/program"
 )
 
@@ -305,8 +306,8 @@ func TestCheckpointsOfAPendingRunStay(t *testing.T) {
 	b := newBoard(8)
 	key := flowKey("pets", "intake")
 	b.load(key)
-	b.checkpoint(key, "run1", 12)
-	b.checkpoint(key, "gone", 13)
+	b.checkpoint(key, "run1", 0, 100, 12)
+	b.checkpoint(key, "gone", 0, 100, 13)
 	b.add(key, pending{id: "run1", seq: 20, order: 1}, epoch)
 	b.add(key, pending{id: "run2", seq: 21, order: 2}, epoch)
 	b.release(key, epoch)
@@ -333,4 +334,48 @@ func TestARunIsLookedForWhereTheBusHasToldOfIt(t *testing.T) {
 	g.Expect(b.elsewhere(running[0])).To(BeTrue())
 	b.again(running[0], 1, epoch, epoch)
 	g.Expect(sequences(begin(b, epoch))).To(Equal([]uint64{7}))
+}
+
+// A run whose place in its key's order is known late, after another has its turn,
+// comes right after that: none is lost, and none begins twice.
+func TestRunOfAKeyIsKnownLate(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	b := newBoard(8)
+	key := flowKey("pets", "intake")
+	b.add(key, run(9, 9, 7), epoch)
+	b.add(key, run(10, 5, 7), epoch)
+	b.add(key, run(11, 6, 7), epoch)
+	b.cancel(key, "run5", epoch)
+	b.limit(key, 8)
+	var order []string
+	for range 5 {
+		for _, ticket := range begin(b, epoch) {
+			order = append(order, ticket.id)
+			b.done(ticket, epoch)
+		}
+	}
+	g.Expect(order).To(ConsistOf("run9", "run5", "run6"))
+	running, queued := b.counts(key)
+	g.Expect([]int{running, queued}).To(Equal([]int{0, 0}))
+}
+
+// What a run has finished counts as what is stored of it, once.
+func TestCheckpointsCountAsBacklog(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	b := newBoard(8)
+	key := flowKey("pets", "intake")
+	b.limit(key, 8)
+	p := run(1, 1, 0)
+	p.size = 100
+	b.add(key, p, epoch)
+	for seq := uint64(2); seq < 4; seq++ {
+		b.checkpoint(key, p.id, 0, tellBytes, seq)
+		b.checkpoint(key, p.id, 1, 50, seq)
+	}
+	g.Expect(b.backlogs()[bus.Partition(key)]).To(Equal([]bus.Backlog{{Flow: key, Runs: 1, Bytes: tellBytes + 150}}))
+	b.done(begin(b, epoch)[0], epoch)
+	b.checkpoint(key, p.id, 2, 50, 4)
+	g.Expect(b.flows[key].bytes).To(BeZero())
 }

@@ -65,14 +65,12 @@ func (q *flowQueue) withdraw(p *pending, now time.Time) {
 	if key == 0 || k == nil {
 		return
 	}
-	i := slices.Index(k.runs, p)
-	if i >= 0 {
-		heap.Remove(&k.runs, i)
-	}
-	switch {
-	case len(k.runs) == 0 && !k.active:
+	k.remove(p)
+	if len(k.runs) == 0 && !k.active {
 		delete(q.keys, key)
-	case i == 0:
+		return
+	}
+	if !q.loading {
 		q.expose(k, now)
 	}
 }

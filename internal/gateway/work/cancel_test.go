@@ -83,7 +83,7 @@ func TestARunIsCanceledWhereverItIs(t *testing.T) {
 	g.Expect(sequences(ends)).To(Equal([]uint64{9}))
 
 	// It is being moved, and its turn comes meanwhile.
-	b.flows[key].waste = []uint64{20, 21, 22, 23}
+	b.flows[key].waste = map[string]leftover{"a": {seq: 20}, "b": {seq: 21}, "c": {seq: 22}, "d": {seq: 23}}
 	moving := b.stale(key, 1, 10)
 	g.Expect(sequences(moving)).To(Equal([]uint64{2}))
 	b.cancel(key, "run2", epoch)

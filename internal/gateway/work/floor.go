@@ -4,7 +4,8 @@
 package work
 
 import (
-	"slices"
+	"maps"
+	"math"
 
 	"github.com/headgate-io/headgate/internal/program"
 )
@@ -12,13 +13,14 @@ import (
 // checkpoint takes what the bus tells of a checkpoint of a run: it must stay
 // while the run is pending. Those of a run that is not known yet are remembered
 // until release.
-func (b *board) checkpoint(key program.Key, id string, seq uint64) {
+func (b *board) checkpoint(key program.Key, id string, n, size int, seq uint64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	q := b.queue(key)
 	q.followed = max(q.followed, seq)
 	if p := q.known[id]; p != nil {
 		p.keep(seq)
+		q.weigh(p, n, size)
 	} else if q.loading {
 		if q.orphans == nil {
 			q.orphans = make(map[string]uint64)
@@ -27,6 +29,17 @@ func (b *board) checkpoint(key program.Key, id string, seq uint64) {
 			q.orphans[id] = seq
 		}
 	}
+}
+
+// weigh counts a checkpoint in with its run. One that is stored again counts once.
+func (q *flowQueue) weigh(p *pending, n, size int) {
+	if p.state == stateEnded || n < int(p.counted) || n >= math.MaxUint16 {
+		return
+	}
+	more := int32(min(int64(size), math.MaxInt32-int64(p.size)))
+	p.counted = uint16(n + 1)
+	p.size += more
+	q.bytes += int64(more)
 }
 
 // keep notes where a checkpoint of the run is stored.
@@ -72,8 +85,16 @@ func (b *board) floor(key program.Key) uint64 {
 			floor = min(floor, p.floor())
 		}
 	}
-	q.waste = slices.DeleteFunc(q.waste, func(seq uint64) bool { return seq < floor })
 	return floor
+}
+
+// swept notes that everything of a flow that was stored below floor was removed.
+func (b *board) swept(key program.Key, floor uint64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if q := b.flows[key]; q != nil {
+		maps.DeleteFunc(q.waste, func(_ string, l leftover) bool { return l.seq < floor })
+	}
 }
 
 // sweepAgain makes a flow unswept once more.

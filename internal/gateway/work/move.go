@@ -91,7 +91,10 @@ func (b *board) stale(key program.Key, maxWaste, most int) []*ticket {
 	if q == nil || q.loading || len(q.waste) <= max(maxWaste, q.runs) {
 		return nil
 	}
-	last := slices.Max(q.waste)
+	last := uint64(0)
+	for _, l := range q.waste {
+		last = max(last, l.seq)
+	}
 	var found []*pending
 	for _, p := range q.known {
 		if p.state != stateEnded && p.floor() < last {

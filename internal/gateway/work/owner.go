@@ -252,8 +252,11 @@ func (w *Worker) told(p *partition, h bus.Head) {
 		p.setSynced(true)
 	case h.Step:
 		w.know(p, h.Flow)
-		w.board.checkpoint(h.Flow, h.ID, h.Seq)
+		w.board.checkpoint(h.Flow, h.ID, h.N, h.Size, h.Seq)
 		return // it is read with its run
+	case h.Ended:
+		w.know(p, h.Flow)
+		w.board.ended(h.Flow, h.ID, h.Seq, now)
 	default:
 		w.know(p, h.Flow)
 		entry := pending{

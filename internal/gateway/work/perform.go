@@ -95,10 +95,12 @@ func (w *Worker) later(ctx context.Context, t *ticket) {
 func (a *attempt) read(ctx context.Context) (ready bool, err error) {
 	w, t := a.w, a.t
 	a.entry, err = w.queue.GetSeq(ctx, t.seq)
-	if errors.Is(err, bus.ErrNotFound) {
+	switch {
+	case errors.Is(err, bus.ErrEnded):
+		return false, nil
+	case errors.Is(err, bus.ErrNotFound):
 		return false, a.gone(ctx)
-	}
-	if err != nil {
+	case err != nil:
 		return false, err
 	}
 	t.missing = 0
@@ -107,6 +109,7 @@ func (a *attempt) read(ctx context.Context) (ready bool, err error) {
 		if ended || err != nil {
 			return false, err
 		}
+		w.board.saw(t.flow.key, t.id, false, w.clock.Now())
 	}
 	switch a.flow = w.flow(t.flow.key); {
 	case w.board.isCanceled(t):
@@ -149,17 +152,9 @@ func (a *attempt) gone(ctx context.Context) error {
 	return nil
 }
 
-// ended tells whether the run has a record. If another owner may have stored it,
-// nobody's word is taken that there is none.
+// ended tells whether the run has a record.
 func (a *attempt) ended(ctx context.Context) (bool, error) {
-	_, err := a.w.client.Runs().Get(ctx, a.entry.Run)
-	if errors.Is(err, bus.ErrNotFound) && a.t.uncertain {
-		return false, a.w.client.Runs().ConfirmNone(ctx, a.entry.Run)
-	}
-	if errors.Is(err, bus.ErrNotFound) {
-		return false, nil
-	}
-	return err == nil, err
+	return a.w.hasEnded(ctx, a.entry.Run, a.t.uncertain)
 }
 
 // countStart stores that a run is begun which another process may have begun

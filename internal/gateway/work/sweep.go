@@ -37,6 +37,11 @@ func (w *Worker) sweepUntil(ctx context.Context) {
 				w.sweep(ctx, key)
 				w.move(key)
 			}
+			for _, key := range w.board.littered(w.clock.Now()) {
+				if err := w.mark(ctx, key); err != nil && ctx.Err() == nil {
+					w.log.Debug("Ended runs could not be marked as such, it is tried again", "flow", key.String(), "error", err)
+				}
+			}
 		case <-trim.C():
 			for key, history := range w.histories() {
 				w.trim(ctx, key, history)
@@ -48,10 +53,15 @@ func (w *Worker) sweepUntil(ctx context.Context) {
 // sweep removes the settled runs of a flow that are stored before every pending
 // one.
 func (w *Worker) sweep(ctx context.Context, key program.Key) {
-	if err := w.queue.Purge(ctx, key, w.board.floor(key)); err != nil && ctx.Err() == nil {
-		w.log.Debug("Settled runs could not be removed, it is tried again", "flow", key.String(), "error", err)
+	floor := w.board.floor(key)
+	if err := w.queue.Purge(ctx, key, floor); err != nil {
+		if ctx.Err() == nil {
+			w.log.Debug("Settled runs could not be removed, it is tried again", "flow", key.String(), "error", err)
+		}
 		w.board.sweepAgain(key)
+		return
 	}
+	w.board.swept(key, floor)
 }
 
 // histories returns what is kept of the flows in the partitions of this replica.
@@ -67,9 +77,13 @@ func (w *Worker) histories() map[program.Key]program.History {
 	return out
 }
 
-// trim cuts the run log of a flow down to its history.
+// trim cuts the run log of a flow down to its history. A record that is all that
+// tells of a run in the queue that it has ended is not removed.
 func (w *Worker) trim(ctx context.Context, key program.Key, history program.History) {
 	now := w.clock.Now()
+	if !w.settleEnds(ctx, key) {
+		return
+	}
 	recent, oldest := now.Add(-resultGrace), now.Add(-time.Duration(history.TTL))
 	if history.Limit == 0 && oldest.Before(recent) {
 		oldest = recent

@@ -28,7 +28,7 @@ func (b *board) done(t *ticket, now time.Time) {
 	b.leave(t)
 	t.state = stateEnded
 	t.flow.count(-1, t.size)
-	t.flow.waste = append(t.flow.waste, t.seq)
+	t.flow.left(t.pending, now)
 	if t.seq <= t.flow.followed {
 		delete(t.flow.known, t.id)
 	}
