@@ -20,7 +20,10 @@ const (
 	entryVersion = 1
 	// entryRevision is the version of an entry that names its revision, right
 	// before its data: builds that do not know of that must not run it.
-	entryRevision   = 2
+	entryRevision = 2
+	// entryFailure is the version of an entry that says why its last attempt
+	// failed, right behind its revision, which may be empty then.
+	entryFailure    = 3
 	envelopeVersion = 1
 	// maxEnvelopeEntries bounds the entries of one envelope.
 	maxEnvelopeEntries = 4096
@@ -43,7 +46,10 @@ func appendTime(b []byte, t time.Time) []byte {
 // appendEntry appends the stored form of e, which must be valid.
 func appendEntry(b []byte, e *Entry) []byte {
 	version := byte(entryVersion)
-	if e.Revision != "" {
+	switch {
+	case e.Failure != nil:
+		version = entryFailure
+	case e.Revision != "":
 		version = entryRevision
 	}
 	b = append(b, version)
@@ -57,8 +63,14 @@ func appendEntry(b []byte, e *Entry) []byte {
 	b = appendText(b, e.OrderKey)
 	b = appendText(b, e.Trigger)
 	b = appendTime(b, e.Accepted)
-	if version == entryRevision {
+	if version >= entryRevision {
 		b = appendText(b, e.Revision)
+	}
+	if version >= entryFailure {
+		b = appendTime(b, e.Failure.Time)
+		b = appendText(b, truncate(e.Failure.Step, maxFailureName))
+		b = appendText(b, truncate(e.Failure.Class, maxFailureName))
+		b = appendText(b, truncate(e.Failure.Message, maxFailureMessage))
 	}
 	b = binary.AppendUvarint(b, uint64(len(e.Data)))
 	return append(b, e.Data...)
@@ -66,7 +78,11 @@ func appendEntry(b []byte, e *Entry) []byte {
 
 // entrySize is an upper bound of what appendEntry appends.
 func entrySize(e *Entry) int {
-	return len(e.Flow.Namespace) + len(e.Flow.Name) + len(e.ID) + len(e.OrderKey) + len(e.Revision) + len(e.Trigger) + len(e.Data) +
+	failure := 0
+	if e.Failure != nil {
+		failure = 2*maxFailureName + maxFailureMessage + 4*binary.MaxVarintLen64
+	}
+	return failure + len(e.Flow.Namespace) + len(e.Flow.Name) + len(e.ID) + len(e.OrderKey) + len(e.Revision) + len(e.Trigger) + len(e.Data) +
 		1 + 12*binary.MaxVarintLen64
 }
 
@@ -149,7 +165,7 @@ const maxCounter = 1 << 30
 // decodeEntry reads the stored form of an entry. Data is part of the input.
 func decodeEntry(b []byte) (Entry, error) {
 	d := decoder{rest: b}
-	version := d.version(entryRevision)
+	version := d.version(entryFailure)
 	var e Entry
 	e.Flow = program.Key{Namespace: string(d.bytes(maxSubdomain)), Name: string(d.bytes(maxSubdomain))}
 	e.ID = string(d.bytes(maxRunID))
@@ -160,8 +176,11 @@ func decodeEntry(b []byte) (Entry, error) {
 	e.OrderKey = string(d.bytes(maxOrderKey))
 	e.Trigger = string(d.bytes(maxTrigger))
 	e.Accepted = d.time()
-	if version == entryRevision {
+	if version >= entryRevision {
 		e.Revision = string(d.bytes(maxRevision))
+	}
+	if version >= entryFailure {
+		e.Failure = d.failure(e.ID)
 	}
 	e.Data = d.bytes(MaxEntryData)
 	if d.err == nil && len(d.rest) > 0 {
@@ -174,6 +193,14 @@ func decodeEntry(b []byte) (Entry, error) {
 		return Entry{}, fmt.Errorf("%w: %w", errDamaged, err)
 	}
 	return e, nil
+}
+
+// failure reads why the last attempt of a run failed.
+func (d *decoder) failure(id string) *Failure {
+	return &Failure{
+		Time: d.time(), RunID: id, Step: string(d.bytes(maxFailureName)), Class: string(d.bytes(maxFailureName)),
+		Message: string(d.bytes(maxFailureMessage)),
+	}
 }
 
 // encodeEnvelope makes one envelope of entries that appendEntry made.

@@ -30,15 +30,37 @@ func TestEntriesComeBackAsTheyWere(t *testing.T) {
 	full.Due = time.UnixMilli(1_900_000_000_123)
 	pinned := testEntry("orders", "abc124")
 	pinned.Revision = "0123456789abcdef"
+	failed := testEntry("orders", "abc125")
+	failed.Attempt, failed.Failure = 2, &Failure{Time: time.UnixMilli(1_800_000_000_500), RunID: "abc125", Step: "book", Class: "Upstream5xx", Message: "upstream answered 502"}
+	both := failed
+	both.Revision = pinned.Revision
 	small := testEntry("a", "x")
 	small.Data, small.Trigger, small.Accepted = []byte{}, "", time.Time{}
 
-	got, err := decodeEnvelope(encodeEnvelope([][]byte{appendEntry(nil, &full), appendEntry(nil, &pinned), appendEntry(nil, &small)}))
+	got, err := decodeEnvelope(encodeEnvelope([][]byte{appendEntry(nil, &full), appendEntry(nil, &pinned), appendEntry(nil, &failed), appendEntry(nil, &both), appendEntry(nil, &small)}))
 
 	g.Expect(err).NotTo(HaveOccurred())
-	g.Expect(got).To(Equal([]Entry{full, pinned, small}))
+	g.Expect(got).To(Equal([]Entry{full, pinned, failed, both, small}))
 	g.Expect(appendEntry(nil, &full)[0]).To(Equal(byte(1)), "builds of before read it")
 	g.Expect(appendEntry(nil, &pinned)[0]).To(Equal(byte(2)), "builds of before must not run it")
+}
+
+// What is stored again with each attempt stays small, and what was stored can be
+// read again.
+func TestFailuresOfEntriesAreCut(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	long := strings.Repeat("é", 2000)
+	e := testEntry("orders", "abc123")
+	e.Failure = &Failure{Step: long, Class: long, Message: long}
+	stored := appendEntry(nil, &e)
+	g.Expect(len(stored)).To(BeNumerically("<=", entrySize(&e)))
+	got, err := decodeEntry(stored)
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(len(got.Failure.Step)).To(BeNumerically("<=", maxFailureName))
+	g.Expect(len(got.Failure.Class)).To(BeNumerically("<=", maxFailureName))
+	g.Expect(len(got.Failure.Message)).To(And(BeNumerically("<=", maxFailureMessage), BeNumerically(">", maxFailureMessage-8)))
+	g.Expect(got.Data).To(Equal(e.Data))
 }
 
 func TestDamagedEnvelopesAreRefused(t *testing.T) {
@@ -112,7 +134,9 @@ func TestPartitionsNeverChange(t *testing.T) {
 
 func FuzzDecodeEnvelope(f *testing.F) {
 	e := testEntry("orders", "abc123")
-	f.Add(encodeEnvelope([][]byte{appendEntry(nil, &e), appendEntry(nil, &e)}))
+	failed := e
+	failed.Failure = &Failure{Step: "book", Class: "Upstream5xx", Message: "upstream answered 502"}
+	f.Add(encodeEnvelope([][]byte{appendEntry(nil, &e), appendEntry(nil, &failed)}))
 	f.Add([]byte{envelopeVersion, 0})
 	f.Add([]byte{envelopeVersion, 0xff, 0xff, 0xff, 0xff, 0x0f})
 	f.Fuzz(func(t *testing.T, b []byte) {

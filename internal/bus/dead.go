@@ -49,6 +49,7 @@ func (d *Dead) Put(ctx context.Context, e Entry, revision, reason string) error 
 	if err := e.validate(); err != nil {
 		return fmt.Errorf("dead letter: %w", err)
 	}
+	e.Failure = nil // The reason is what counts now.
 	b := appendText([]byte{letterVersion}, truncate(reason, maxReason))
 	b = appendTime(b, d.c.clock.Now())
 	b = appendText(b, truncate(revision, maxRevision))

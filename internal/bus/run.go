@@ -60,6 +60,9 @@ type Entry struct {
 	Trigger string
 	// Accepted is when the run was. Milliseconds are kept.
 	Accepted time.Time
+	// Failure is why the last attempt failed; nil if there was none. Texts that
+	// are too long are cut, and milliseconds are kept.
+	Failure *Failure
 	// Data is the request, in the gateway's own form.
 	Data []byte
 }
@@ -70,6 +73,10 @@ const (
 	maxOrderKey = 64
 	maxRevision = 64
 	maxTrigger  = 256
+	// maxFailureName bounds step and class of a failure, maxFailureMessage its
+	// message, bytes: it is stored again with each attempt.
+	maxFailureName    = 64
+	maxFailureMessage = 512
 	// MaxEntryData bounds Entry.Data, and the data of a checkpoint or record,
 	// bytes: what fits in one message with everything around it.
 	MaxEntryData = maxProgramSize - 64<<10

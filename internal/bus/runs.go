@@ -19,7 +19,8 @@ import (
 )
 
 // Record is what is kept of a run that has ended: the entry of the run log, and
-// the answer for those who ask for the result later. Secrets have no place in
+// the answer for those who ask for the result later. What is known of one that has
+// not is told in the same form. Secrets have no place in
 // it; Request, Response and those of steps are redacted before. Result is what the
 // caller is answered, without the secrets that its author lets expressions see.
 type Record struct {
@@ -38,9 +39,13 @@ type Record struct {
 	Accepted time.Time `json:"accepted,omitzero"`
 	Started  time.Time `json:"started,omitzero"`
 	Finished time.Time `json:"finished,omitzero"`
+	// Due is set for a run that waits: before then its next attempt does not
+	// begin, and after it when its turn comes.
+	Due time.Time `json:"due,omitzero"`
 
 	Steps []StepSummary `json:"steps,omitempty"`
-	// Failure is nil for a run that succeeded.
+	// Failure is nil for a run that succeeded. Of one that has not ended it is why
+	// its last attempt failed.
 	Failure *Failure `json:"failure,omitempty"`
 	// Status of the answer (RFC 9110).
 	Status int `json:"status,omitempty"`

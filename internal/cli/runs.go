@@ -111,6 +111,9 @@ func noRun(run bus.Run) error {
 // of a dead letter is told by the letter.
 func findRun(ctx context.Context, client *bus.Client, run bus.Run) (bus.Record, error) {
 	record, err := work.Find(ctx, client, run)
+	if err == nil && pending(&record) {
+		err = work.AddProgress(ctx, client, &record)
+	}
 	if !errors.Is(err, bus.ErrNotFound) {
 		return record, err
 	}
@@ -127,6 +130,9 @@ func findRun(ctx context.Context, client *bus.Client, run bus.Run) (bus.Record, 
 		Failure: &bus.Failure{Time: letter.Time, RunID: run.ID, Message: letter.Reason},
 	}, nil
 }
+
+// pending tells whether a run has not ended.
+func pending(r *bus.Record) bool { return r.State == bus.StateQueued || r.State == bus.StateRunning }
 
 // newRunsCancel ends a run.
 func newRunsCancel(o *runsFlags, s Streams) *cobra.Command {
@@ -153,7 +159,7 @@ func cancelRun(ctx context.Context, client *bus.Client, s Streams, run bus.Run) 
 	if err != nil {
 		return err
 	}
-	if record.State != bus.StateQueued && record.State != bus.StateRunning {
+	if !pending(&record) {
 		return &exitError{statusFailed, fmt.Errorf("run %s has ended: %s", run, record.State)}
 	}
 	record, err = work.Cancel(ctx, client, run)

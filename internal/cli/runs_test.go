@@ -19,6 +19,7 @@ import (
 	"time"
 
 	. "github.com/onsi/gomega"
+	. "github.com/onsi/gomega/gstruct"
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/headgate-io/headgate/internal/bus"
@@ -52,6 +53,7 @@ spec:
   triggers: {webhook: {credentialRefs: [{name: anyone}]}}
   retry: {attempts: 5, backoff: {initial: 1h, max: 1h}}
   steps:
+  - {name: note, set: {noted: "canary-noted"}}
   - {name: book, http: {method: POST, url: "UPSTREAM/book", json: {}}}
   response: {mode: Async}
 `
@@ -340,7 +342,7 @@ func TestRunsCancelsWhatWaits(t *testing.T) {
 	g.Eventually(func() string {
 		_, out, _ := s.runs(t, "list", "shop/slow")
 		return out
-	}).WithTimeout(patience).Should(MatchRegexp(`\n` + id + ` +Queued +Webhook +1 +- +- +-\n$`))
+	}).WithTimeout(patience).Should(MatchRegexp(`\n` + id + ` +Queued +Webhook +1 +- +- +book: Upstream5xx: upstream answered 502\n$`))
 	status, out, stderr := s.runs(t, "cancel", "shop/slow", id)
 	g.Expect(status).To(Equal(0), stderr)
 	g.Expect(out).To(Equal("Canceled shop/slow/" + id + "\n"))
@@ -353,6 +355,35 @@ func TestRunsCancelsWhatWaits(t *testing.T) {
 	status, _, stderr = s.runs(t, "replay", "shop/slow", id)
 	g.Expect(status).To(Equal(1))
 	g.Expect(stderr).To(ContainSubstring("is no dead letter: Failed"))
+}
+
+// A run that waits for an hour says why, until when, and how far it has come.
+func TestRunsShowsWhatARunWaitsFor(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	s := serveShop(t)
+	id := s.order(t, "slow", `{}`)
+	var record bus.Record
+	g.Eventually(func() *bus.Failure {
+		record = s.becomes(t, "slow", id, bus.StateQueued)
+		return record.Failure
+	}).WithTimeout(patience).ShouldNot(BeNil())
+	g.Expect(*record.Failure).To(MatchFields(IgnoreExtras, Fields{
+		"RunID": Equal(id), "Step": Equal("book"), "Class": Equal("Upstream5xx"), "Message": Equal("upstream answered 502"),
+	}))
+	// The hour has some jitter.
+	g.Expect(record.Due).To(BeTemporally(">", record.Failure.Time))
+	g.Expect(record.Attempts).To(Equal(1))
+	g.Expect(record.Started).To(BeTemporally("~", record.Failure.Time, time.Minute))
+	g.Expect(record.Steps).To(HaveLen(1))
+	g.Expect(record.Steps[0].Name).To(Equal("note"))
+	g.Expect(record.Steps[0].State).To(Equal(bus.StateSucceeded))
+
+	_, text, _ := s.runs(t, "get", "shop/slow", id)
+	g.Expect(text).To(MatchRegexp(`\nStarted: +\S+Z\nNext attempt: +` + record.Due.UTC().Format(time.RFC3339) +
+		`\nLast failure: +book: Upstream5xx: upstream answered 502\n`))
+	g.Expect(text).To(MatchRegexp(`\n  note +Succeeded `))
+	g.Expect(text).NotTo(ContainSubstring("canary"), "what steps hold is not redacted yet")
 }
 
 // As kubectl hands the Secret over, and with the names of a cluster in the

@@ -22,8 +22,10 @@ func newRunsGet(o *runsFlags, s Streams) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "get [NAMESPACE/]FLOW RUN",
 		Short: "Show everything that is known of a run",
-		Long: "Get shows the record of a run, or of one that has not ended what is known of it.\n" +
-			"Payloads are in it as the history of the Flow says, without what that redacts.",
+		Long: "Get shows the record of a run, or of one that has not ended what is known of it: the\n" +
+			"steps that have finished, why its last attempt failed, and before when the next one\n" +
+			"does not begin. Payloads are in the record as the history of the Flow says, without\n" +
+			"what that redacts, and are not told of a run that has not ended.",
 		Args: cobra.ExactArgs(2),
 		RunE: func(c *cobra.Command, args []string) error {
 			if err := output(format); err != nil {
@@ -52,6 +54,10 @@ func newRunsGet(o *runsFlags, s Streams) *cobra.Command {
 
 // describe writes a record for people: what is not known is left out.
 func describe(out io.Writer, r *bus.Record) error {
+	why := "Failure"
+	if pending(r) {
+		why = "Last failure"
+	}
 	err := table(out, "", func(w io.Writer) {
 		for _, line := range [][2]string{
 			{"Run", r.ID},
@@ -67,7 +73,8 @@ func describe(out io.Writer, r *bus.Record) error {
 			{"Finished", moment(r.Finished)},
 			{"Duration", duration(r)},
 			{"Status", number(r.Status)},
-			{"Failure", failure(r.Failure)},
+			{"Next attempt", moment(r.Due)},
+			{why, failure(r.Failure)},
 		} {
 			if line[1] != "-" {
 				_, _ = fmt.Fprintf(w, "%s:\t%s\n", line[0], line[1]) // The table tells.

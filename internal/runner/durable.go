@@ -84,10 +84,7 @@ func (r *run) resume(s *step) bool {
 			r.shared.redactWith(flow)
 		}
 	}
-	r.result.Steps = append(r.result.Steps, StepResult{
-		Name: s.name, Skipped: out.skipped, Status: out.status,
-		Attempts: saved.Attempts, Items: len(out.items), Started: saved.Began, Duration: saved.Duration, Err: out.failure,
-	})
+	r.result.Steps = append(r.result.Steps, saved.result())
 	return true
 }
 

@@ -61,6 +61,15 @@ func (s *StepState) UnmarshalBinary(data []byte) error {
 	return nil
 }
 
+// Result returns what became of the step, and when its run began; zero if that was
+// not stored.
+func (s StepState) Result() (step StepResult, runStarted time.Time) {
+	if s.saved == nil {
+		return StepResult{}, time.Time{}
+	}
+	return s.saved.result(), s.saved.Started
+}
+
 // EncodeValue returns the stored form of a value in the value model of package
 // expr, from which DecodeValue makes the same value again.
 func EncodeValue(v any) ([]byte, error) {
@@ -232,6 +241,14 @@ func (s *savedStep) restore(x *exchange) {
 		}
 	}
 	x.bind()
+}
+
+// result is what became of the step.
+func (s *savedStep) result() StepResult {
+	return StepResult{
+		Name: s.Name, Skipped: s.Skipped, Status: s.Status, Attempts: s.Attempts, Items: len(s.Items),
+		Started: s.Began, Duration: s.Duration, Err: s.Failure.restore(),
+	}
 }
 
 func (e *savedError) restore() *Error {

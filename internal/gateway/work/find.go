@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/headgate-io/headgate/internal/bus"
+	"github.com/headgate-io/headgate/internal/runner"
 )
 
 // arrivalPoll is how often a run is looked for that may be about to arrive.
@@ -106,15 +107,38 @@ func findQueued(ctx context.Context, client *bus.Client, run bus.Run) (bus.Recor
 	return record, nil
 }
 
+// AddProgress adds to what is known of a run that has not ended its steps that
+// have, and when it began. What they have sent and got is not told before its flow
+// has redacted it, which is when the run ends. Checkpoints that this build cannot
+// read are left out.
+func AddProgress(ctx context.Context, client *bus.Client, record *bus.Record) error {
+	steps, err := client.Queue().Steps(ctx, record.Run)
+	if err != nil {
+		return fmt.Errorf("find run %s: %w", record.Run, err)
+	}
+	for _, s := range steps {
+		var state runner.StepState
+		if state.UnmarshalBinary(s.Data) != nil {
+			continue
+		}
+		result, started := state.Result()
+		if record.Started.IsZero() {
+			record.Started = started
+		}
+		record.Steps = append(record.Steps, stepSummary(&result))
+	}
+	return nil
+}
+
 // Pending returns what is known of a queued run without its request. When
 // whoever runs it is not heard at this moment, it is known to be queued.
 func Pending(ctx context.Context, client *bus.Client, entry *bus.Entry) bus.Record {
 	record := bus.Record{
 		Run: entry.Run, State: bus.StateQueued, Trigger: entry.Trigger, Accepted: entry.Accepted, Attempts: entry.Attempt - 1,
-		Revision: entry.Revision,
+		Revision: entry.Revision, Due: entry.Due, Failure: entry.Failure,
 	}
 	if running, err := Running(ctx, client, entry.Run); err == nil && running {
-		record.State, record.Attempts = bus.StateRunning, entry.Attempt
+		record.State, record.Attempts, record.Due = bus.StateRunning, entry.Attempt, time.Time{}
 	}
 	return record
 }

@@ -36,15 +36,21 @@ func bareRecord(flow program.Key, request *runner.Request, result *runner.Result
 		record.Steps = append(record.Steps, stepSummary(&result.Steps[i]))
 	}
 	if result.Err != nil {
-		record.Failure = &bus.Failure{
-			Time: result.Finished, RunID: result.RunID, Step: result.Err.Step,
-			Class: string(result.Err.Class), Message: result.Err.Report(),
-		}
+		record.Failure = failureOf(result)
 	}
 	if result.Answer != nil {
 		record.Status = result.Answer.Status
 	}
 	return record
+}
+
+// failureOf returns why an attempt failed, without anything that came from an
+// upstream or a caller.
+func failureOf(result *runner.Result) *bus.Failure {
+	return &bus.Failure{
+		Time: result.Finished, RunID: result.RunID, Step: result.Err.Step,
+		Class: string(result.Err.Class), Message: result.Err.Report(),
+	}
 }
 
 // keepsPayloads tells whether request and result of a run are kept.

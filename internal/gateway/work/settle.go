@@ -79,7 +79,7 @@ func (a *attempt) retry(ctx context.Context, result *runner.Result) {
 	wait := max(runner.Backoff(policy.Initial, policy.Max, policy.Factor, a.entry.Attempt, a.w.o.Jitter), result.RetryAfter)
 	now := a.w.clock.Now()
 	a.entry.Attempt++
-	a.entry.Starts, a.entry.Due = 0, now.Add(wait)
+	a.entry.Starts, a.entry.Due, a.entry.Failure = 0, now.Add(wait), failureOf(result)
 	var seq uint64
 	var canceled bool
 	err := a.until(ctx, "the next attempt", func(ctx context.Context) (err error) {
