@@ -199,12 +199,21 @@ func (s *Seen) Release(ctx context.Context, flow program.Key, kind, key, value s
 // done what it had claimed. A claim that has ended meanwhile is made again; one
 // with a value of somebody else is left alone.
 func (s *Seen) Confirm(ctx context.Context, flow program.Key, kind, key, value, confirmed string, window time.Duration) error {
+	return s.confirm(ctx, flow, kind, key, confirmed, window, func(got []byte) bool { return got == nil || string(got) == value })
+}
+
+// ConfirmHeld is Confirm that leaves a claim alone that has ended.
+func (s *Seen) ConfirmHeld(ctx context.Context, flow program.Key, kind, key, value, confirmed string, window time.Duration) error {
+	return s.confirm(ctx, flow, kind, key, confirmed, window, func(got []byte) bool { return got != nil && string(got) == value })
+}
+
+func (s *Seen) confirm(ctx context.Context, flow program.Key, kind, key, confirmed string, window time.Duration, mine func([]byte) bool) error {
 	k, err := s.c.hashedKey(flow, kind, key)
 	if err != nil {
 		return fmt.Errorf("confirm claim of %s: %w", flow, err)
 	}
 	got, last, err := s.holder(ctx, k)
-	if err == nil && (got == nil || string(got) == value) {
+	if err == nil && mine(got) {
 		err = s.c.store(ctx, bucketSeen, k, []byte(confirmed), window, jetstream.WithExpectLastSequencePerSubject(last))
 	}
 	if err != nil && !wrongLast(err) {

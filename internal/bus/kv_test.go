@@ -4,6 +4,7 @@
 package bus
 
 import (
+	"context"
 	"fmt"
 	"sync"
 	"testing"
@@ -141,6 +142,40 @@ func TestReleasedClaimIsFree(t *testing.T) {
 	first, _ = claim("b")
 	g.Expect(first).To(BeTrue())
 	g.Expect(seen.Release(t.Context(), orders, "dedup", "order-2", "a")).To(Succeed(), "there is none")
+}
+
+// Whoever has done what was claimed says so, and a claim of somebody else is left
+// alone.
+func TestClaimIsConfirmed(t *testing.T) {
+	t.Parallel()
+	_, _, gateway := startBus(t)
+	seen := gateway.Seen()
+	type confirm func(ctx context.Context, flow program.Key, kind, key, value, confirmed string, window time.Duration) error
+	for name, c := range map[string]struct {
+		confirm confirm
+		held    string // empty: by nobody
+		want    string
+	}{
+		"held":              {seen.Confirm, "a", "done"},
+		"another's":         {seen.Confirm, "b", "b"},
+		"ended":             {seen.Confirm, "", "done"},
+		"still held":        {seen.ConfirmHeld, "a", "done"},
+		"another's by now":  {seen.ConfirmHeld, "b", "b"},
+		"not held any more": {seen.ConfirmHeld, "", "next"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g := NewWithT(t)
+			if c.held != "" {
+				_, _, err := seen.Claim(t.Context(), orders, "dedup", name, c.held, time.Hour)
+				g.Expect(err).NotTo(HaveOccurred())
+			}
+			g.Expect(c.confirm(t.Context(), orders, "dedup", name, "a", "done", time.Hour)).To(Succeed())
+			_, got, err := seen.Claim(t.Context(), orders, "dedup", name, "next", time.Hour)
+			g.Expect(err).NotTo(HaveOccurred())
+			g.Expect(got).To(Equal(c.want))
+		})
+	}
 }
 
 func TestOneReplicaMovesAScheduleOn(t *testing.T) {

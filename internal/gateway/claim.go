@@ -18,20 +18,21 @@ import (
 
 // The kinds of claims. That of a signature is followed by its Credential.
 const (
-	claimRequest   = "request"
+	claimRequest   = work.ClaimRequest
 	claimSignature = "signature/"
 )
 
 // A claim begins as a short one for the run that is under way, so that nothing is
 // lost to a process that dies on the way; once the run has succeeded, or is
-// durable, it becomes a long one. That of a request whose caller does not wait is
-// long at once: who sends the same again asks for the same run. A run that fails
-// gives it back: who sends the same again must be let in. A run of which nobody
-// knows whether it is durable keeps the key of webhook.deduplicate, because it may
-// happen.
+// durable, it becomes a long one. Who ends a durable run sees to that, too, because
+// nothing is known of the run once its history is over. That of a request whose
+// caller does not wait is long at once: who sends the same again asks for the same
+// run. A run that fails gives it back: who sends the same again must be let in. A
+// run of which nobody knows whether it is durable keeps the key of
+// webhook.deduplicate, because it may happen.
 const (
-	claimUnderWay = "u"
-	claimDone     = "d"
+	claimUnderWay = work.ClaimUnderWay
+	claimDone     = work.ClaimDone
 	// claimWaited ends the claim of a run that is under way and whose caller waits
 	// for it: it is in no queue, where others could ask about it.
 	claimWaited = "."

@@ -6,6 +6,7 @@ package gateway
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"sync"
@@ -20,7 +21,9 @@ import (
 
 	"github.com/headgate-io/headgate/internal/auth"
 	"github.com/headgate-io/headgate/internal/bus"
+	"github.com/headgate-io/headgate/internal/gateway/work"
 	"github.com/headgate-io/headgate/internal/program"
+	"github.com/headgate-io/headgate/internal/runner"
 )
 
 // deduplicated starts one run for requests with the same X-Request-Id.
@@ -118,6 +121,48 @@ func TestDuplicateOfARunThatMayHaveBeenAccepted(t *testing.T) {
 	g.Expect(runOf(g, accepted)).To(Equal(id))
 	got := gw.send("GET", "/runs/"+id, "", append(basic("partner", partnerPassword), "Prefer", "wait=30")...)
 	g.Expect(got.body).To(ContainSubstring("Succeeded"))
+}
+
+// A run whose gateway did not come to note that it was accepted is not accepted
+// again when nothing is known of it any more: who ends it has noted that.
+func TestDuplicateOfARunWhoseHistoryIsOver(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	gw := startGateway(t)
+	ctl := connectController(t, gw)
+	var calls atomic.Int32
+	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		calls.Add(1)
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write([]byte(`{"id": 7}`))
+	}))
+	t.Cleanup(upstream.Close)
+	p := petProgram("orders", upstream.URL, async, deduplicated)
+	g.Expect(ctl.put(p, gw)).To(Equal(bus.AckServed))
+	worker, client := gw.handler.worker.Load(), gw.client.Load()
+	route := gw.handler.snapshot.Load().flow(p.Key)
+	id := work.ClaimedID(work.NewID(route.idPrefix))
+	first, _, err := worker.Seen().Claim(t.Context(), p.Key, claimRequest, "7", claimUnderWay+id, time.Hour)
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(first).To(BeTrue())
+	g.Expect(worker.Accept(t.Context(), route.flow, &runner.Request{
+		RunID: id, Attempt: 1, Method: http.MethodPost, Header: http.Header{"X-Request-Id": {"7"}}, ContentType: jsonType,
+		RawBody: []byte(gromit), Body: map[string]any{"name": "Gromit"}, Time: time.Now(), Trigger: runner.TriggerWebhook, Credential: "pets/partner",
+	})).To(Succeed())
+	eventually(t, func() bool {
+		record, err := worker.Find(t.Context(), bus.Run{Flow: p.Key, ID: id})
+		return err == nil && record.State == bus.StateSucceeded
+	})
+	eventually(t, func() bool {
+		_, _, err := client.Queue().Get(t.Context(), bus.Run{Flow: p.Key, ID: id})
+		return errors.Is(err, bus.ErrNotFound)
+	})
+	g.Expect(client.Runs().Forget(t.Context(), p.Key)).To(Succeed())
+
+	g.Expect(runOf(g, gw.send("POST", "/hook/pets/orders", gromit, asPartner("X-Request-Id", "7")...))).To(Equal(id))
+	_, err = worker.Find(t.Context(), bus.Run{Flow: p.Key, ID: id})
+	g.Expect(err).To(MatchError(bus.ErrNotFound), "it was not accepted again")
+	g.Expect(calls.Load()).To(Equal(int32(1)))
 }
 
 // A request that has failed may come again; one that has not is not run twice.

@@ -93,5 +93,8 @@ func isRepeatable(id string) bool {
 	return len(id) == idLength && strings.IndexByte(repeatable, id[idPrefixLength]) >= 0
 }
 
+// isClaimed tells whether the run is that of a request that is deduplicated.
+func isClaimed(id string) bool { return len(id) == idLength && id[idPrefixLength] == markClaim }
+
 // isTick tells whether a schedule has started the run.
 func isTick(id string) bool { return len(id) == idLength && id[idPrefixLength] == markTick }

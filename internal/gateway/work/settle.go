@@ -146,7 +146,10 @@ func (a *attempt) bury(ctx context.Context, result *runner.Result) error {
 // record stores the end of the run, and tells those who wait for it.
 func (a *attempt) record(ctx context.Context, result *runner.Result, state string) error {
 	record := a.outcome(result, state) //nolint:contextcheck // Nothing in it waits.
-	err := a.until(ctx, "the record", func(ctx context.Context) error { return a.w.client.Runs().Put(ctx, record) })
+	err := a.until(ctx, "the record", func(ctx context.Context) error {
+		a.confirmClaim(ctx)
+		return a.w.client.Runs().Put(ctx, record)
+	})
 	if err != nil {
 		return err
 	}
