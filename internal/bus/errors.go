@@ -29,6 +29,9 @@ var (
 	// ErrStoreKey is returned by Server.Start when the store folder was
 	// written under another encryption key, or by something else.
 	ErrStoreKey = errors.New("store was encrypted with another key")
+	// ErrStoreInUse is returned by Server.Start when another process has the store
+	// folder open.
+	ErrStoreInUse = errors.New("store is in use by another process")
 	// ErrStoreMode is returned by Server.Start of a server that is alone when the
 	// store folder is that of a member of a cluster, and the other way round.
 	ErrStoreMode = errors.New("store was written by another kind of server")

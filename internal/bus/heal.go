@@ -220,12 +220,18 @@ func (s *Server) life(ctx context.Context) error {
 // returns nil. While the store takes no writes, because its volume is full,
 // read-only or broken, there is no server; it comes back with everything that
 // was acknowledged when the volume does. Start returns an error when the server
-// cannot start (ErrStoreKey when the store is another's, ErrStoreMode when it is
-// not for a cluster, or only for one) or stops by itself.
+// cannot start (ErrStoreInUse while another process has the store, ErrStoreKey when
+// it is another's, ErrStoreMode when it is not for a cluster, or only for one) or
+// stops by itself.
 func (s *Server) Start(ctx context.Context) error {
 	if s.started.Swap(true) {
 		return errors.New("bus server: started twice")
 	}
+	unlock, err := s.lockStore()
+	if err != nil {
+		return fmt.Errorf("bus server: %w", err)
+	}
+	defer unlock()
 	if err := claimStore(s.opts.StoreDir, s.opts.Material.StoreKey); err != nil {
 		return fmt.Errorf("bus server: %w", err)
 	}

@@ -247,3 +247,17 @@ func TestServerLogHasNoSecrets(t *testing.T) {
 		g.Expect(log.String()).NotTo(ContainSubstring(secret))
 	}
 }
+
+// Two processes on one store would destroy it. The second says why it does not
+// start, and does once the first is gone.
+func TestStoreOfAnotherProcess(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	first := startServer(t)
+	o := ServerOptions{StoreDir: first.opts.StoreDir, Material: installation()}
+	err := startError(t, o)
+	g.Expect(err).To(MatchError(ErrStoreInUse))
+	g.Expect(err).To(MatchError(ContainSubstring(o.StoreDir)))
+	first.stop()
+	startServer(t, func(second *ServerOptions) { second.StoreDir = o.StoreDir })
+}

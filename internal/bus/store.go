@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/gofrs/flock"
 	"github.com/nats-io/nats-server/v2/server"
 )
 
@@ -28,6 +29,28 @@ const storeKeyFile = "headgate-store.key-check"
 
 // jetStreamDir is where JetStream keeps its files inside the store folder.
 const jetStreamDir = server.JetStreamStoreDir
+
+// storeLockFile is locked by the process that has the store open.
+const storeLockFile = "headgate-store.lock"
+
+// lockStore keeps other processes off the store folder until unlock is called or
+// this one is gone: JetStream does not, and two of them on one folder destroy what
+// is in it. A pod that was deleted by force may go on beside its successor.
+func (s *Server) lockStore() (unlock func(), err error) {
+	dir := s.opts.StoreDir
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("store folder: %w", err)
+	}
+	lock := flock.New(filepath.Join(dir, storeLockFile))
+	switch locked, err := lock.TryLock(); {
+	case err != nil:
+		// A volume may be full or read-only, or know no locks.
+		s.log.Warn("The store folder cannot be locked; see to it that no other process uses it", "storeDir", dir, "error", err)
+	case !locked:
+		return nil, fmt.Errorf("store folder %s: %w", dir, ErrStoreInUse)
+	}
+	return func() { _ = lock.Close() }, nil // It goes with the process at the latest.
+}
 
 // claimStore makes the store folder if it is missing and checks that it belongs
 // to storeKey.
