@@ -55,6 +55,17 @@ type Record struct {
 	Request json.RawMessage `json:"request,omitempty"`
 	// Response is what was answered, with its status and headers.
 	Response json.RawMessage `json:"response,omitempty"`
+
+	// Detail is the message of the failure for the caller of an asynchronous run,
+	// where it is another than that of Failure. It is stored, but whoever prints a
+	// record prints none of it.
+	Detail string `json:"-"`
+}
+
+// storedRecord is a record with what is not printed of it.
+type storedRecord struct {
+	*Record
+	Detail string `json:"detail,omitempty"`
 }
 
 // StepSummary is what a record says about one step.
@@ -136,7 +147,7 @@ func (c *Client) recorded(record *Record) (*nats.Msg, error) {
 	var encoded bytes.Buffer
 	encoder := json.NewEncoder(&encoded)
 	encoder.SetEscapeHTML(false) // A payload is to be as large as it was.
-	if err := encoder.Encode(record); err != nil {
+	if err := encoder.Encode(storedRecord{record, record.Detail}); err != nil {
 		return nil, err
 	}
 	value := encoded.Bytes()
@@ -198,9 +209,11 @@ func (c *Client) openRecord(msg *jetstream.RawStreamMsg) (Record, error) {
 		return Record{}, err
 	}
 	var record Record
-	if err := json.Unmarshal(plain, &record); err != nil {
+	stored := storedRecord{Record: &record}
+	if err := json.Unmarshal(plain, &stored); err != nil {
 		return Record{}, fmt.Errorf("%w: %w", errDamaged, err)
 	}
+	record.Detail = stored.Detail
 	if record.record() != msg.Subject {
 		return Record{}, fmt.Errorf("%w: it is about another run", errDamaged)
 	}

@@ -165,6 +165,39 @@ func TestFailedAsynchronousRunSaysWhy(t *testing.T) {
 	g.Expect(gw.logs.String()).NotTo(ContainSubstring("canary"))
 }
 
+// What the author says of a failure is for the caller, whether it waits or comes
+// later, and for nobody else.
+func TestFailedAsynchronousRunTellsItsCaller(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	gw := startGateway(t)
+	ctl := connectController(t, gw)
+	p := petProgram("orders", "http://192.0.2.1", async)
+	p.Steps = []program.Step{{Name: "check", Fail: &program.Fail{Class: program.ClassRaised, Status: 422, Message: "${request.body.petname} exists"}}}
+	g.Expect(ctl.put(p, gw)).To(Equal(bus.AckServed))
+	id := runOf(g, gw.send("POST", "/hook/pets/orders", gromit, asPartner()...))
+	got := gw.send("GET", "/runs/"+id, "", append(basic("partner", partnerPassword), "Prefer", "wait=30")...)
+	g.Expect(got.body).To(MatchJSON(`{"id": "` + id + `", "flow": "orders", "state": "DeadLettered", "attempts": 1,
+		"error": {"class": "Raised", "step": "check", "message": "Gromit exists"}}`))
+	run := bus.Run{Flow: program.Key{Namespace: "pets", Name: "orders"}, ID: id}
+	record, err := ctl.Runs().Get(t.Context(), run)
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(record.Failure.Message).To(Equal("the message is for the caller only"))
+	record.Request = nil // The caller has sent the name.
+	printed, err := json.Marshal(record)
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(string(printed)).NotTo(ContainSubstring("Gromit"))
+	letter, err := ctl.Dead().Get(t.Context(), run)
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(letter.Reason).To(Equal("the message is for the caller only"))
+	g.Eventually(func(g Gomega) {
+		report, err := ctl.Reports().GetFlow(t.Context(), run.Flow, "gateway-0")
+		g.Expect(err).NotTo(HaveOccurred())
+		g.Expect(report.LastFailure.Message).To(Equal("the message is for the caller only"))
+	}).WithTimeout(patience).Should(Succeed())
+	g.Expect(gw.logs.String()).NotTo(ContainSubstring("Gromit"))
+}
+
 // Callers who wait for the ends of a flow's runs do not take the connections of
 // all: beyond its share they are answered at once, and nobody who calls is kept
 // away.

@@ -4,6 +4,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -27,7 +28,8 @@ type runDocument struct {
 	Error  *runError       `json:"error,omitempty"`
 }
 
-// runError says why a run has failed, without anything that an upstream sent.
+// runError says why a run has failed, as the problem document of a caller who has
+// waited does.
 type runError struct {
 	Class   string `json:"class"`
 	Step    string `json:"step,omitempty"`
@@ -238,7 +240,7 @@ func documentOf(record *bus.Record) *runDocument {
 		ID: record.ID, Flow: record.Flow.Name, State: record.State, Attempts: record.Attempts, Result: record.Result,
 	}
 	if f := record.Failure; f != nil {
-		out.Error = &runError{Class: f.Class, Step: f.Step, Message: f.Message}
+		out.Error = &runError{Class: f.Class, Step: f.Step, Message: cmp.Or(record.Detail, f.Message)}
 	}
 	return out
 }

@@ -182,6 +182,34 @@ func TestStoredValue(t *testing.T) {
 	g.Expect(string(f.StoredValue(f.RunDurable(t.Context(), newRequest(), runner.DurableOptions{})))).To(MatchJSON(`{"pin": "[redacted]"}`))
 }
 
+// So has the message that an author has made for the caller, unless the answer to
+// a failure is another.
+func TestStoredMessage(t *testing.T) {
+	t.Parallel()
+	raise := func(message string, redact ...string) *program.Program {
+		p := guarded(redact...)
+		p.Steps = []program.Step{{Name: "no", Fail: &program.Fail{Class: program.ClassRaised, Status: 422, Message: message}}}
+		return p
+	}
+	mapped := answering(raise("${values.pin} exists"), "")
+	mapped.Response.OnFailure = []program.FailureRule{{Status: 409, Text: "no"}}
+	for _, c := range []struct {
+		p    *program.Program
+		want string
+	}{
+		{raise("${values.pin} of ${request.body.petname} exists"), "[redacted] of Gromit exists"},
+		{raise("${request.body.petname} exists", "response.body.token"), "Gromit exists"},
+		{raise("always the same"), ""},
+		{raise("${request.body.petname} exists", "response"), ""},
+		{raise("${request.body.petname} exists", "response.body.detail"), ""},
+		{mapped, ""},
+		{guarded(), ""},
+	} {
+		f := link(t, newRunner(t), c.p)
+		NewWithT(t).Expect(f.StoredMessage(f.RunDurable(t.Context(), newRequest(), runner.DurableOptions{}))).To(Equal(c.want))
+	}
+}
+
 // FuzzRecord: wherever a secret stands in a request, and however it is written,
 // the record does not hold it.
 func FuzzRecord(f *testing.F) {

@@ -7,8 +7,6 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/url"
-	"slices"
-	"strings"
 
 	"github.com/headgate-io/headgate/internal/expr"
 	"github.com/headgate-io/headgate/internal/program"
@@ -52,9 +50,7 @@ func (f *Flow) Revision() string { return f.revision() }
 // it but the secrets under values, unless the author does not want all of it to be
 // kept. A caller who waits for the answer gets it as it is.
 func (f *Flow) StoredValue(res *Result) json.RawMessage {
-	if !slices.ContainsFunc(f.program.History.Redact, func(path string) bool {
-		return path == program.VarResponse || strings.HasPrefix(path, program.VarResponse+".")
-	}) {
+	if len(below(f.program.History.Redact, program.VarResponse)) == 0 {
 		return f.unrevealed(res)
 	}
 	var kept struct {
@@ -64,6 +60,21 @@ func (f *Flow) StoredValue(res *Result) json.RawMessage {
 		return nil
 	}
 	return kept.Body
+}
+
+// StoredMessage returns what is kept for its caller of the message with which a
+// run has failed, when it is another than the [Error.Report] that others see: the
+// detail of the problem document that a caller who waits gets. It is empty when
+// the flow answers its failures itself, or the author does not want the detail of
+// its answers to be kept.
+func (f *Flow) StoredMessage(res *Result) string {
+	switch {
+	case res.Err == nil, res.Answer != nil, res.Err.Report() == res.Err.Message,
+		len(below(f.program.History.Redact, program.VarResponse, "body", "detail")) > 0:
+		return ""
+	default:
+		return res.Err.Message
+	}
 }
 
 // unrevealed returns the answer without the secrets that expressions see.

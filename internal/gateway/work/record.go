@@ -102,7 +102,7 @@ func (a *attempt) outcome(result *runner.Result, state string) bus.Record {
 	record := NewRecord(a.flow, request, result, state)
 	record.Accepted, record.Revision = a.entry.Accepted, a.revision()
 	if a.entry.Trigger == runner.TriggerWebhook {
-		record.Result = a.flow.StoredValue(result)
+		record.Result, record.Detail = a.flow.StoredValue(result), a.flow.StoredMessage(result)
 	}
 	return record
 }
