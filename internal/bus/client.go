@@ -91,6 +91,8 @@ type Client struct {
 	// records that nobody waits for, and dropped counts those that were lost.
 	queue, runs, behind *writer
 	dropped             atomic.Int64
+	// stalled is why accepted runs do not come into the queue; nil while they do.
+	stalled atomic.Pointer[stall]
 	// leaseTTL is LeaseTTL; tests are in more of a hurry.
 	leaseTTL time.Duration
 	// streams has the jetstream.Stream of each one that was looked up.

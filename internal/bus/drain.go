@@ -385,8 +385,25 @@ func asideSubject(seq uint64) string {
 	return subjectDead + "intake." + strconv.FormatUint(seq, 10)
 }
 
+// stall is since when and why accepted runs do not come into the queue.
+type stall struct {
+	since time.Time
+	err   error
+}
+
+// CheckDrain tells whether what was accepted comes into the queue, as far as this
+// client is who moves it there: nil, or since when not, and why.
+func (c *Client) CheckDrain() error {
+	s := c.stalled.Load()
+	if s == nil {
+		return nil
+	}
+	return fmt.Errorf("accepted runs wait in the intake since %s: %w", s.since.UTC().Format(time.RFC3339), s.err)
+}
+
 // retry calls write until it succeeds or ctx is done.
 func (d *drainer) retry(ctx context.Context, write func() error) error {
+	defer d.c.stalled.Store(nil)
 	var wait backoff
 	said := false
 	for {
@@ -399,6 +416,7 @@ func (d *drainer) retry(ctx context.Context, write func() error) error {
 		}
 		if !said && !done(ctx) {
 			d.c.log.Warn("Accepted runs wait in the intake, trying again", "error", err)
+			d.c.stalled.Store(&stall{since: d.c.clock.Now(), err: err})
 			said = true
 		}
 		if !wait.pause(ctx) {

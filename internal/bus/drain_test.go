@@ -70,11 +70,13 @@ func TestRunIsNotQueuedBeforeAnEarlierOne(t *testing.T) {
 
 	startDrain(t, gateway)
 	eventually(t, func() bool { return strings.Contains(log.String(), "Accepted runs wait in the intake") })
+	g.Expect(gateway.CheckDrain()).To(MatchError(ErrFull))
 	_, _, err := gateway.Queue().Get(t.Context(), later.Run)
 	g.Expect(err).To(MatchError(ErrNotFound))
 
 	g.Expect(gateway.Queue().Purge(t.Context(), large.Flow, 1<<40)).To(Succeed())
 	g.Expect(gateway.WaitDrained(t.Context())).To(Succeed())
+	g.Expect(gateway.CheckDrain()).To(Succeed())
 	got := heads(t, gateway, earlier.Flow).until(func(h Head) bool { return h.Synced })
 	g.Expect(ids(got)).To(Equal([]string{"earlier", "later", "synced"}))
 }

@@ -49,14 +49,14 @@ func (c *Client) lastMessage(ctx context.Context, stream, subject string) (*jets
 		return nil, err
 	}
 	msg, err := s.GetLastMsgForSubject(ctx, subject)
-	return msg, readError(ctx, err)
+	return msg, readError(ctx, stream, err)
 }
 
 // readError is translate for a read, which the library ends when nobody answers
 // though the caller would wait.
-func readError(ctx context.Context, err error) error {
+func readError(ctx context.Context, stream string, err error) error {
 	if errors.Is(err, context.DeadlineExceeded) && !done(ctx) {
-		return fmt.Errorf("%w: the server does not answer reads", ErrUnavailable)
+		return fmt.Errorf("%w: the server does not answer reads of stream %s", ErrUnavailable, stream)
 	}
 	return translate(err)
 }
@@ -76,7 +76,7 @@ func (c *Client) message(ctx context.Context, stream string, seq uint64, subject
 		o = append(o, jetstream.WithGetMsgSubject(subject))
 	}
 	msg, err := s.GetMsg(ctx, seq, o...)
-	return msg, readError(ctx, err)
+	return msg, readError(ctx, stream, err)
 }
 
 // purge removes messages in bulk.

@@ -30,6 +30,9 @@ type readiness struct {
 	// NotDurable is why runs that nobody waits for are not accepted at this
 	// moment, such as a full disk. It is no condition of readiness either.
 	NotDurable string `json:"notDurable,omitempty"`
+	// Stalled is why runs that were accepted do not begin, such as a queue that is
+	// full, as far as this replica is who moves them there.
+	Stalled string `json:"stalled,omitempty"`
 }
 
 // readiness says whether webhooks should be sent here.
@@ -42,6 +45,11 @@ func (g *Gateway) readiness(ctx context.Context) readiness {
 	}
 	if err := g.checkStore(client); err != nil {
 		r.NotDurable = err.Error()
+	}
+	if client != nil {
+		if err := client.CheckDrain(); err != nil {
+			r.Stalled = err.Error()
+		}
 	}
 	switch {
 	case g.handler.draining.Load():

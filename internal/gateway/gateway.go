@@ -124,15 +124,21 @@ func (g *Gateway) gauges() gauges {
 	}
 	return gauges{
 		inFlightBody: func() float64 { return float64(g.handler.bodies.used.Load()) },
-		busConnected: func() float64 {
-			if client := g.client.Load(); client != nil && client.Connected() {
-				return 1
-			}
-			return 0
+		busConnected: func() float64 { return oneIf(g.client.Load(), (*bus.Client).Connected) },
+		stalled: func() float64 {
+			return oneIf(g.client.Load(), func(c *bus.Client) bool { return c.CheckDrain() != nil })
 		},
 		queuedRuns:  func() float64 { runs, _ := queued(); return float64(runs) },
 		queuedBytes: func() float64 { _, bytes := queued(); return float64(bytes) },
 	}
+}
+
+// oneIf is 1 if there is a client of which something is true, and else 0.
+func oneIf(client *bus.Client, is func(*bus.Client) bool) float64 {
+	if client != nil && is(client) {
+		return 1
+	}
+	return 0
 }
 
 // Listening is closed once Addr and AdminAddr are known.

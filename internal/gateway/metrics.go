@@ -84,9 +84,9 @@ type flowSeries struct {
 
 // gauges are read when somebody scrapes.
 type gauges struct {
-	// inFlightBody is in bytes, busConnected 0 or 1; queuedRuns and queuedBytes
-	// are those of the partitions of this replica.
-	inFlightBody, busConnected, queuedRuns, queuedBytes func() float64
+	// inFlightBody is in bytes, busConnected and stalled are 0 or 1; queuedRuns and
+	// queuedBytes are those of the partitions of this replica.
+	inFlightBody, busConnected, stalled, queuedRuns, queuedBytes func() float64
 }
 
 func newMetrics(version string, log *slog.Logger, read gauges) *metrics {
@@ -175,6 +175,9 @@ func (m *metrics) register(version string, read gauges) {
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "headgate_queued_runs", Help: "Runs that wait or are under way, of the part of the queue that this replica looks after.",
 		}, read.queuedRuns),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "headgate_intake_stalled", Help: "1 while runs that were accepted do not come into the queue, as far as this replica is who moves them there; its log and /readyz say why.",
+		}, read.stalled),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "headgate_queued_bytes", Help: "Bytes that are stored of these runs.",
 		}, read.queuedBytes),

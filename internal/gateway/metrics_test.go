@@ -103,7 +103,7 @@ func TestFlowSeriesAreBounded(t *testing.T) {
 
 func constantGauges(value float64) gauges {
 	read := func() float64 { return value }
-	return gauges{inFlightBody: read, busConnected: read, queuedRuns: read, queuedBytes: read}
+	return gauges{inFlightBody: read, busConnected: read, queuedRuns: read, queuedBytes: read, stalled: read}
 }
 
 func TestRunMetrics(t *testing.T) {
