@@ -77,6 +77,7 @@ func TestAsynchronousRun(t *testing.T) {
 	post := gw.send("POST", "/runs/"+id, gromit, asPartner()...)
 	g.Expect(post.StatusCode).To(Equal(http.StatusMethodNotAllowed))
 	g.Expect(post.Header.Get("Allow")).To(Equal("GET, HEAD"))
+	g.Expect(post.problem(t).Detail).To(Equal("a run is only looked at, with GET"))
 	head := gw.send("HEAD", "/runs/"+id, "", basic("partner", partnerPassword)...)
 	g.Expect(head.StatusCode).To(Equal(http.StatusOK))
 
@@ -196,6 +197,34 @@ func TestFailedAsynchronousRunTellsItsCaller(t *testing.T) {
 		g.Expect(report.LastFailure.Message).To(Equal("the message is for the caller only"))
 	}).WithTimeout(patience).Should(Succeed())
 	g.Expect(gw.logs.String()).NotTo(ContainSubstring("Gromit"))
+}
+
+// A run whose next attempt is an hour away is not asked about every second.
+func TestRetryAfterOfARunThatWaits(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	gw := startGateway(t)
+	ctl := connectController(t, gw)
+	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Retry-After", "3600")
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}))
+	t.Cleanup(upstream.Close)
+	g.Expect(ctl.put(petProgram("orders", upstream.URL, async), gw)).To(Equal(bus.AckServed))
+	id := runOf(g, gw.send("POST", "/hook/pets/orders", gromit, asPartner()...))
+	g.Eventually(func(g Gomega) {
+		got := gw.send("GET", "/runs/"+id, "", basic("partner", partnerPassword)...)
+		g.Expect(got.body).To(MatchRegexp(`^{"id":"` + id + `","flow":"orders","state":"Queued","attempts":1,"due":"[-0-9]+T[:.0-9]+Z"}\s*$`))
+		g.Expect(got.Header.Get("Retry-After")).To(Equal("60"))
+	}).WithTimeout(patience).Should(Succeed())
+
+	now := time.Now()
+	for wait, want := range map[time.Duration]string{
+		-time.Hour: "1", 0: "1", time.Millisecond: "1", time.Second: "1", time.Second + 1: "2", 59500 * time.Millisecond: "60", time.Hour: "60",
+	} {
+		g.Expect(retryRun(now.Add(wait), now)).To(Equal(want), wait.String())
+	}
+	g.Expect(retryRun(time.Time{}, now)).To(Equal("1"))
 }
 
 // Callers who wait for the ends of a flow's runs do not take the connections of
@@ -369,7 +398,7 @@ func TestNoBusNoAccept(t *testing.T) {
 	ctl := connectController(t, first)
 	second := startGateway(t, func(o *Options) { o.Replica, o.BusURL = "gateway-1", "tls://"+first.BusAddr() })
 	g.Expect(ctl.put(echoProgram("orders", "hello", async), second)).To(Equal(bus.AckServed))
-	runOf(g, second.send("POST", "/hook/pets/orders", `{"a": 1}`, "Content-Type", jsonType))
+	id := runOf(g, second.send("POST", "/hook/pets/orders", `{"a": 1}`, "Content-Type", jsonType))
 	notDurable := func() string {
 		got := second.get("/readyz")
 		g.Expect(got.StatusCode).To(Equal(http.StatusOK), "runs that somebody waits for go on")
@@ -384,6 +413,12 @@ func TestNoBusNoAccept(t *testing.T) {
 	g.Expect(got.Header.Get("Retry-After")).NotTo(BeEmpty())
 	g.Expect(got.problem(t).Type).To(HaveSuffix("not-durable"))
 	g.Eventually(notDurable).WithTimeout(patience).Should(ContainSubstring("cannot store"))
+
+	// Nor is anything found, which says nothing of what there is.
+	got = second.send("GET", "/runs/"+id, "")
+	g.Expect(got.StatusCode).To(Equal(http.StatusServiceUnavailable))
+	g.Expect(got.problem(t).Type).To(HaveSuffix("/not-readable"))
+	g.Expect(got.Header.Get("Retry-After")).To(Equal("5"))
 }
 
 // Nothing is served before its runs can use what is stored, or be stored.

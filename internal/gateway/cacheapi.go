@@ -40,7 +40,7 @@ func (h *handler) serveCache(ctx context.Context, x *exchange, path string) {
 		return
 	}
 	if !x.onlyReads() {
-		h.refuse(x, &problemMethod)
+		h.refuse(x, &problemCacheMethod)
 		return
 	}
 	if p := h.identify(x, x.route.cacheCredentials); p != nil {
@@ -58,7 +58,7 @@ func (h *handler) serveCache(ctx context.Context, x *exchange, path string) {
 	switch {
 	case err != nil:
 		h.log.Warn("A stored value could not be read", "namespace", namespace, "flow", name, "error", err)
-		h.writeProblem(x, &problemNotDurable)
+		h.writeProblem(x, &problemNotReadable)
 	case !found:
 		h.writeProblem(x, &problemUnknownKey)
 	default:

@@ -65,5 +65,7 @@ func TestStoredValuesByJSONKeys(t *testing.T) {
 	g.Expect(look("keep", "keyJson=0").StatusCode).To(Equal(http.StatusUnauthorized))
 	g.Expect(look("keep", "keyJson=0", "Authorization", "Bearer "+partnerToken).StatusCode).To(Equal(http.StatusUnauthorized), "it may store only")
 	g.Expect(look("other", "keyJson=0", partner...).StatusCode).To(Equal(http.StatusNotFound))
-	g.Expect(gw.send("POST", "/cache/pets/keep?keyJson=0", "", partner...).StatusCode).To(Equal(http.StatusMethodNotAllowed))
+	post := gw.send("POST", "/cache/pets/keep?keyJson=0", "", partner...)
+	g.Expect(post.StatusCode).To(Equal(http.StatusMethodNotAllowed))
+	g.Expect(post.problem(t).Detail).To(Equal("a stored value is only looked at, with GET"))
 }

@@ -106,6 +106,8 @@ const (
 	lookUpTimeout = 5 * time.Second
 	// maxPollWait bounds how long a caller may wait for the end of a run.
 	maxPollWait = 60 * time.Second
+	// maxRetryRun bounds what Retry-After says of a run that waits for an attempt.
+	maxRetryRun = 60 * time.Second
 	// runLogInterval is how often the records of synchronous runs are written,
 	// and maxRunLog how many are kept until then, of all flows together.
 	runLogInterval = time.Second
@@ -128,7 +130,8 @@ const (
 	retryNotDurable = "5"
 	// retryBacklog is for a queue that is long, and so does not get short at once.
 	retryBacklog = "30"
-	// retryPending is how soon a caller may ask about its run again.
+	// retryPending is how soon a caller may ask about its run again, while that
+	// does not wait for an attempt.
 	retryPending = "1"
 	// retryUnavailable is short: a reference that is put right is served within
 	// seconds.

@@ -23,6 +23,8 @@ type runDocument struct {
 	Flow     string `json:"flow"`
 	State    string `json:"state"`
 	Attempts int    `json:"attempts"`
+	// Due is when the next attempt may begin, of a run that waits for it.
+	Due time.Time `json:"due,omitzero"`
 	// Result is what the flow answers, once the run has ended.
 	Result json.RawMessage `json:"result,omitempty"`
 	Error  *runError       `json:"error,omitempty"`
@@ -79,7 +81,7 @@ func (h *handler) serveRun(ctx context.Context, x *exchange, path string) {
 	case h.answerAskersCORS(x, routes):
 		return
 	case !x.onlyReads():
-		h.refuse(x, &problemMethod)
+		h.refuse(x, &problemRunMethod)
 		return
 	}
 	document, p := h.findRun(ctx, x, worker, id, routes)
@@ -91,9 +93,20 @@ func (h *handler) serveRun(ctx context.Context, x *exchange, path string) {
 		return
 	}
 	if !document.ended() {
-		x.w.Header().Set("Retry-After", retryPending)
+		x.w.Header().Set("Retry-After", retryRun(document.Due, h.clock.Now()))
 	}
 	h.writeJSON(x, http.StatusOK, document)
+}
+
+// retryRun is how many seconds later to ask again about a run that does not go on
+// before due, which is zero for one that may end at any time. Whoever asks later
+// than that learns of a run that was canceled, or of an answer, late.
+func retryRun(due, now time.Time) string {
+	if !due.After(now) {
+		return retryPending
+	}
+	wait := min(due.Sub(now)+time.Second-1, maxRetryRun)
+	return strconv.Itoa(int(wait / time.Second))
 }
 
 // answerAskersCORS is answerCORS for the flows that the id of a run may belong to:
@@ -183,7 +196,7 @@ func (h *handler) ask(ctx context.Context, x *exchange, find finder, askers []as
 		case errors.Is(err, bus.ErrNotFound):
 		case err != nil:
 			h.log.Warn("A run could not be looked up", "run", id, "error", err)
-			return nil, &problemNotDurable
+			return nil, &problemNotReadable
 		case a.caller == caller{record.Credential, record.Subject}:
 			x.w.Header().Del("WWW-Authenticate")
 			return documentOf(&record), nil
@@ -217,7 +230,7 @@ func (h *handler) awaitRun(ctx context.Context, x *exchange, worker *work.Worker
 	ended, err := worker.AwaitEnd(ctx, now.ID)
 	if err != nil {
 		h.log.Warn("A run could not be waited for", "run", now.ID, "error", err)
-		return nil, &problemNotDurable
+		return nil, &problemNotReadable
 	}
 	defer ended.Stop()
 	again := func() (*runDocument, *problem) {
@@ -238,6 +251,10 @@ func (h *handler) awaitRun(ctx context.Context, x *exchange, worker *work.Worker
 func documentOf(record *bus.Record) *runDocument {
 	out := &runDocument{
 		ID: record.ID, Flow: record.Flow.Name, State: record.State, Attempts: record.Attempts, Result: record.Result,
+	}
+	if !out.ended() {
+		out.Due = record.Due.UTC()
+		return out // Why the last attempt failed is no answer yet.
 	}
 	if f := record.Failure; f != nil {
 		out.Error = &runError{Class: f.Class, Step: f.Step, Message: cmp.Or(record.Detail, f.Message)}
