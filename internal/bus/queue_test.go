@@ -5,6 +5,8 @@ package bus
 
 import (
 	"fmt"
+	"math"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -57,6 +59,30 @@ func TestRetriedRunMovesToTheTailWithItsCheckpoints(t *testing.T) {
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(steps).To(HaveLen(3))
 	g.Expect(string(steps[2].Data)).To(Equal("state 2"))
+}
+
+// The largest run that is accepted has room wherever it may have to go: in the
+// queue for its next attempt, and among the dead letters.
+func TestTheLargestRunHasRoomWhereverItGoes(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	_, _, gateway := startBus(t)
+	name := strings.Repeat("n", 63)
+	e := Entry{
+		Run:     Run{Flow: program.Key{Namespace: name, Name: name}, ID: strings.Repeat("i", maxRunID)},
+		Attempt: maxCounter, Starts: maxCounter, Due: time.Now(), Order: math.MaxUint64, Accepted: time.Now(),
+		OrderKey: strings.Repeat("k", maxOrderKey), Revision: strings.Repeat("r", maxRevision), Trigger: strings.Repeat("t", maxTrigger),
+		Data: make([]byte, MaxEntryData),
+	}
+	seq, err := gateway.Queue().Put(t.Context(), e, []StepRecord{{N: maxCounter, Data: e.Data}})
+	g.Expect(err).NotTo(HaveOccurred())
+	queued, err := gateway.Queue().GetSeq(t.Context(), seq)
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(queued.Data).To(HaveLen(MaxEntryData))
+	g.Expect(gateway.Dead().Put(t.Context(), e, e.Revision, strings.Repeat("r", 2*maxReason))).To(Succeed())
+	letter, err := gateway.Dead().Get(t.Context(), e.Run)
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(letter.Data).To(HaveLen(MaxEntryData))
 }
 
 func TestPurgeLeavesOtherFlowsAlone(t *testing.T) {

@@ -153,8 +153,15 @@ func (r *run) interrupt(ctx context.Context) bool {
 func (r *run) end() {
 	res := r.result
 	res.Finished = r.flow.runner.clock.Now()
-	if res.Value = res.Answer.Value(); len(res.Value) > MaxResultBytes && r.request.Trigger == TriggerWebhook {
-		r.tooMuch()
+	res.Value = res.Answer.Value()
+	if r.request.Trigger == TriggerWebhook {
+		// What stands for a secret may be longer than the secret.
+		if len(res.Value) <= MaxResultBytes {
+			res.stored = r.flow.storedValue(res)
+		}
+		if max(len(res.Value), len(res.stored)) > MaxResultBytes {
+			r.tooMuch()
+		}
 	}
 	if res.Err != nil && !res.Interrupted {
 		res.Retryable, res.RetryAfter = res.Err.Retryable(), res.Err.after
@@ -164,7 +171,7 @@ func (r *run) end() {
 // tooMuch fails a run whose answer cannot be kept until its caller comes for it.
 func (r *run) tooMuch() {
 	res := r.result
-	res.Answer, res.Value = nil, nil
+	res.Answer, res.Value, res.stored = nil, nil, nil
 	if res.Err == nil {
 		res.Err = r.flow.finish(failForGood(program.ClassExpression,
 			fmt.Sprintf("response: is larger than the %d MiB that are kept until the caller asks for them", MaxResultBytes>>20)), "")

@@ -136,6 +136,8 @@ type Result struct {
 	RetriesRefused int
 
 	shared *shared
+	// stored is what StoredValue has returned before.
+	stored json.RawMessage
 	// reached is what the steps left behind, those of Steps first.
 	reached []exchange
 }

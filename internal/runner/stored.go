@@ -48,8 +48,16 @@ func (f *Flow) Revision() string { return f.revision() }
 
 // StoredValue returns what is kept of the answer of a run for its caller: all of
 // it but the secrets under values, unless the author does not want all of it to be
-// kept. A caller who waits for the answer gets it as it is.
+// kept. A caller who waits for the answer gets it as it is. It has at most
+// [MaxResultBytes] if a caller has started the run: otherwise that has failed.
 func (f *Flow) StoredValue(res *Result) json.RawMessage {
+	if res.stored != nil {
+		return res.stored
+	}
+	return f.storedValue(res)
+}
+
+func (f *Flow) storedValue(res *Result) json.RawMessage {
 	if len(below(f.program.History.Redact, program.VarResponse)) == 0 {
 		return f.unrevealed(res)
 	}

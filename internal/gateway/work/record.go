@@ -4,6 +4,8 @@
 package work
 
 import (
+	"encoding/json"
+
 	"github.com/headgate-io/headgate/internal/bus"
 	"github.com/headgate-io/headgate/internal/program"
 	"github.com/headgate-io/headgate/internal/runner"
@@ -23,6 +25,22 @@ func NewRecord(f *runner.Flow, request *runner.Request, result *runner.Result, s
 		}
 	}
 	return record
+}
+
+// tooLarge stands in a record where something was that is too large.
+const tooLarge = `"[not kept: too large to be stored]"`
+
+// withoutPayloads removes from a record what makes it large.
+func withoutPayloads(record *bus.Record) {
+	payloads := []*json.RawMessage{&record.Result, &record.Request, &record.Response}
+	for i := range record.Steps {
+		payloads = append(payloads, &record.Steps[i].Request, &record.Steps[i].Response)
+	}
+	for _, p := range payloads {
+		if len(*p) > len(tooLarge) {
+			*p = json.RawMessage(tooLarge)
+		}
+	}
 }
 
 // bareRecord is what can be told of a run without its flow.

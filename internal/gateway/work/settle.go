@@ -148,7 +148,15 @@ func (a *attempt) record(ctx context.Context, result *runner.Result, state strin
 	record := a.outcome(result, state) //nolint:contextcheck // Nothing in it waits.
 	err := a.until(ctx, "the record", func(ctx context.Context) error {
 		a.confirmClaim(ctx)
-		return a.w.client.Runs().Put(ctx, record)
+		err := a.w.client.Runs().Put(ctx, record)
+		if errors.Is(err, bus.ErrTooLarge) {
+			// It will not get smaller, and the run must end.
+			a.w.log.Warn("The record of a run is too large to be stored, it is without what went in and came out",
+				"flow", a.entry.Flow.String(), "run", a.entry.ID, "error", err)
+			withoutPayloads(&record)
+			err = a.w.client.Runs().Put(ctx, record)
+		}
+		return err
 	})
 	if err != nil {
 		return err

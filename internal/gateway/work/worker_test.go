@@ -6,6 +6,7 @@ package work
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -100,6 +101,62 @@ func TestARunEndsHoweverLargeItsAnswerIs(t *testing.T) {
 		g.Expect(record.Failure.Class).To(Equal("Expression"))
 		g.Expect(record.Failure.Message).To(Equal("response: is larger than the 3 MiB that are kept until the caller asks for them"))
 	}
+}
+
+// A result that becomes too large by what is hidden in it ends its run as one that
+// was too large before.
+func TestARunEndsWhoseResultIsTooLargeToBeStored(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	r := startWorker(t, startBus(t), "gateway-0")
+	p := asyncProgram(startUpstream(t), "intake")
+	p.Response.JSON = json.RawMessage(`"${request.body.name}"`)
+	p.Values = []program.Value{{Name: "stage", Secret: "pets/settings/stage"}}
+	p.Secrets = auth.Keyring{"pets/settings/stage": auth.NewSecret([]byte("prod"))}
+	r.serve(t, p)
+	for times, state := range map[int]string{1000: bus.StateSucceeded, 400_000: bus.StateDeadLettered} {
+		run := bus.Run{Flow: p.Key, ID: r.accept(t, p.Key, strings.Repeat("prod ", times), "")}
+		var record bus.Record
+		g.Eventually(func() (err error) {
+			record, err = r.client.Runs().Get(t.Context(), run)
+			return err
+		}, patience).Should(Succeed())
+		g.Expect(record.State).To(Equal(state))
+		if state == bus.StateSucceeded {
+			g.Expect(string(record.Result)).To(Equal(`"` + strings.Repeat("[redacted] ", times) + `"`))
+			continue
+		}
+		g.Expect(record.Result).To(BeNil())
+		g.Expect(record.Failure.Message).To(Equal("response: is larger than the 3 MiB that are kept until the caller asks for them"))
+		g.Expect(record.Attempts).To(Equal(1))
+		_, err := r.client.Dead().Get(t.Context(), run)
+		g.Expect(err).NotTo(HaveOccurred())
+	}
+}
+
+// A record that is too large is stored without what makes it so, and says that.
+func TestARecordThatIsTooLargeIsStoredWithoutPayloads(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	b := newBench(t, connect(t, startBus(t), bus.RoleGateway, "gateway-0"))
+	p := asyncProgram(startUpstream(t), "intake", "store")
+	run, seq := b.put(p.Key)
+	b.told(run, seq, false)
+	a := &attempt{w: b.Worker, flow: link(t, p), request: request("Gromit")}
+	a.entry, a.t = bus.Entry{Run: run, Attempt: 1, Trigger: runner.TriggerWebhook}, &ticket{pending: &pending{id: run.ID, seq: seq}}
+	result := &runner.Result{
+		RunID: run.ID, Value: json.RawMessage(`"` + strings.Repeat("x", 5<<20) + `"`),
+		Steps: []runner.StepResult{{Name: "store", Status: http.StatusOK}},
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	g.Expect(a.record(ctx, result, bus.StateSucceeded)).To(Succeed())
+	record, err := b.client.Runs().Get(t.Context(), run)
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(record.State).To(Equal(bus.StateSucceeded))
+	g.Expect(record.Steps).To(HaveLen(1))
+	g.Expect(record.Result).To(MatchJSON(`"[not kept: too large to be stored]"`))
+	g.Expect(record.Request).To(BeNil())
 }
 
 func TestARunThatIsGivenUpIsKept(t *testing.T) {
