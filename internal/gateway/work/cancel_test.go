@@ -308,3 +308,50 @@ func TestACanceledRunHasNoNextAttempt(t *testing.T) {
 		})
 	}
 }
+
+// The record of a canceled run tells what it has done, in the attempt that was
+// ended or in those before.
+func TestACanceledRunTellsWhatItHasDone(t *testing.T) {
+	t.Parallel()
+	for name, waits := range map[string]bool{"while it is under way": false, "while it waits": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g := NewWithT(t)
+			u := startUpstream(t)
+			reached := make(chan struct{}, 1)
+			u.answer = func(w http.ResponseWriter, r *http.Request, _ string) {
+				switch {
+				case r.URL.Path == "/pay":
+				case waits:
+					w.Header().Set("Retry-After", "36000")
+					w.WriteHeader(http.StatusTooManyRequests)
+				default:
+					reached <- struct{}{}
+					<-r.Context().Done()
+				}
+			}
+			r := startWorker(t, startBus(t), "gateway-0")
+			p := asyncProgram(u, "intake", "pay", "ship")
+			r.serve(t, p)
+			began := time.Now().Truncate(time.Millisecond)
+			run := bus.Run{Flow: p.Key, ID: r.accept(t, p.Key, "Gromit", "")}
+			if waits {
+				g.Eventually(r.counts.retriedRuns, patience).Should(Equal(1))
+			} else {
+				<-reached
+			}
+			record, err := Cancel(t.Context(), r.client, run)
+			g.Expect(err).NotTo(HaveOccurred())
+			g.Expect(record.Failure.Message).To(Equal("the run was canceled"))
+			g.Expect(record.Attempts).To(Equal(1))
+			g.Expect(record.Started).To(BeTemporally(">=", began))
+			g.Expect(record.Started).To(BeTemporally("<", record.Finished))
+			g.Expect(record.Steps).NotTo(BeEmpty())
+			g.Expect([]string{record.Steps[0].Name, record.Steps[0].State}).To(Equal([]string{"pay", bus.StateSucceeded}))
+			if !waits {
+				g.Expect(record.Steps).To(HaveLen(2))
+				g.Expect([]string{record.Steps[1].Name, record.Steps[1].State}).To(Equal([]string{"ship", bus.StateFailed}))
+			}
+		})
+	}
+}

@@ -67,7 +67,7 @@ func (w *Worker) perform(ctx context.Context, t *ticket) {
 	ready, err := a.read(ctx)
 	switch {
 	case ready && w.board.isCanceled(t):
-		a.canceled(ctx)
+		a.canceled(ctx, nil)
 	case err != nil:
 		w.log.Warn("A queued run cannot be read, it is tried again", "flow", t.flow.key.String(), "run", t.id, "error", err)
 		w.later(ctx, t)
@@ -215,7 +215,7 @@ func (a *attempt) run(ctx context.Context) {
 		return
 	}
 	if a.w.board.isCanceled(a.t) {
-		a.canceled(ctx)
+		a.canceled(ctx, nil)
 		return
 	}
 	request, err := DecodeRequest(a.entry.Data) //nolint:contextcheck // Nothing in it waits.

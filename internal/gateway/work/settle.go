@@ -22,7 +22,7 @@ func (a *attempt) settle(ctx context.Context, result *runner.Result) {
 	a.mu.Unlock()
 	switch {
 	case result.Interrupted && w.board.isCanceled(a.t):
-		a.canceled(ctx)
+		a.canceled(ctx, result)
 	case result.Interrupted:
 		a.tell(result, "")
 		a.interrupted(ctx)
@@ -53,10 +53,38 @@ func (a *attempt) finish(ctx context.Context, result *runner.Result, state strin
 	a.w.board.done(a.t, a.w.clock.Now())
 }
 
-// canceled ends a run that somebody does not want to go on.
-func (a *attempt) canceled(ctx context.Context) {
-	result := a.lost(&runner.Error{Class: program.ClassRaised, Message: "the run was canceled"})
-	a.finish(ctx, result, bus.StateFailed)
+// canceled ends a run that somebody does not want to go on. The record tells what
+// it has done by then; result is that of the attempt, nil if there was none.
+func (a *attempt) canceled(ctx context.Context, result *runner.Result) {
+	end := a.lost(&runner.Error{Class: program.ClassRaised, Message: "the run was canceled"})
+	if result == nil {
+		result = a.progress(ctx)
+	}
+	if !result.Started.IsZero() {
+		end.Started, end.Steps = result.Started, result.Steps
+	}
+	a.finish(ctx, end, bus.StateFailed)
+}
+
+// progress returns what earlier attempts have done, as far as that can be read.
+func (a *attempt) progress(ctx context.Context) *runner.Result {
+	result := &runner.Result{}
+	steps, err := a.w.queue.Steps(ctx, a.entry.Run)
+	if err != nil {
+		a.w.log.Warn("What a run did before it was canceled cannot be read", "flow", a.entry.Flow.String(), "run", a.entry.ID, "error", err)
+	}
+	for _, s := range steps {
+		var state runner.StepState
+		if state.UnmarshalBinary(s.Data) != nil {
+			continue
+		}
+		step, started := state.Result()
+		if result.Started.IsZero() {
+			result.Started = started
+		}
+		result.Steps = append(result.Steps, step)
+	}
+	return result
 }
 
 // interrupted leaves a run to the next owner. That it was begun does not count
@@ -92,7 +120,7 @@ func (a *attempt) retry(ctx context.Context, result *runner.Result) {
 	case err != nil:
 		a.w.board.abandon(a.t)
 	case canceled:
-		a.canceled(ctx)
+		a.canceled(ctx, result)
 	default:
 		a.w.board.again(a.t, seq, a.entry.Due, a.w.clock.Now())
 	}
