@@ -278,18 +278,24 @@ type History struct {
 	// +optional
 	Payloads PayloadPolicy `json:"payloads,omitempty"`
 
-	// redact names fields of request, event and response that are not kept, such
-	// as request.body.card: names between dots. Where there is a list on the way,
-	// each of its elements is meant. A value that is not kept of these is not kept
-	// of what steps have sent and got either, as far as it is there as it was; what
-	// else is not to be kept of those is named as in steps.NAME.request.body.card or
-	// steps.NAME.response.body.card. With a sample or a schema of the webhook, fields
-	// of request.body that it does not know are refused.
+	// redact names fields of request, event and response that are not kept: names
+	// between dots, such as request.body.card. Where there is a list on the way,
+	// each of its elements is meant, as in request.body.cards.number: there are no
+	// brackets. A name that has a dot, a bracket, *, a double quote or white space
+	// in it cannot be written; what holds it can be named. A value that is not kept
+	// of these is not kept elsewhere in the response, and in what steps have sent
+	// and got, as far as it is there as it was; what else is not to be kept of steps
+	// is named as in steps.NAME.request.body.card or steps.NAME.response.body.card.
+	// What the caller of an asynchronous run gets at /runs/ID is kept for it all the
+	// same, but for the fields that are named below response. With a sample or a
+	// schema of the webhook, fields of request.body that it does not know are
+	// refused.
 	// +optional
 	// +listType=set
 	// +kubebuilder:validation:MaxItems=64
 	// +kubebuilder:validation:items:MinLength=1
 	// +kubebuilder:validation:items:MaxLength=256
+	// +kubebuilder:validation:items:XValidation:rule=`self.matches('^[^.\\s\\[\\]{}()*"]+([.][^.\\s\\[\\]{}()*"]+)*$')`,message="must be names between dots without brackets, such as request.body.cards.number, which means that of each element of a list"
 	Redact []string `json:"redact,omitempty"`
 }
 

@@ -34,7 +34,9 @@ const (
 	cacheKeyParameter = "keyJson"
 )
 
-var redactPattern = regexp.MustCompile(`^[^.\s]+(\.[^.\s]+)*$`)
+// redactPattern leaves out what other languages of paths mean something by, which
+// names nothing here and would keep what was not to be kept.
+var redactPattern = regexp.MustCompile(`^[^.\s\[\]{}()*"]+(\.[^.\s\[\]{}()*"]+)*$`)
 
 // runRetry compiles how runs that nobody waits for are tried again. Every Flow
 // has it: a caller may ask not to wait.
@@ -105,7 +107,7 @@ func (c *compiler) history(at path, h *flowv1alpha1.History) program.History {
 func (c *compiler) redact(at path, field string) {
 	c.maxLength(at, field, maxRedactPath)
 	if !redactPattern.MatchString(field) {
-		c.invalid(at, "must be names between dots, such as request.body.card")
+		c.invalid(at, "must be names between dots without brackets, such as request.body.cards.number, which means that of each element of a list")
 		return
 	}
 	root, rest, _ := strings.Cut(field, ".")

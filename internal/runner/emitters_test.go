@@ -49,7 +49,7 @@ func (m *memory) started(t *testing.T, f *runner.Flow) (*runner.Request, *runner
 func kept(t *testing.T, f *runner.Flow, req *runner.Request, res *runner.Result) string {
 	t.Helper()
 	out := append([]byte{}, f.RecordRequest(req, res)...)
-	out = append(out, f.RecordResult(res)...)
+	out = append(out, f.RecordResult(req, res)...)
 	steps, err := json.Marshal(f.RecordSteps(req, res))
 	NewWithT(t).Expect(err).NotTo(HaveOccurred())
 	return string(append(out, steps...)) + res.Err.Message
@@ -127,7 +127,7 @@ func TestEventsOfAFlowThatIsNotServed(t *testing.T) {
 	delete(flows, "pets/orders")
 	req, res := m.started(t, flows["pets/last"])
 	g.Expect(string(flows["pets/last"].RecordRequest(req, res))).To(Equal(`"[redacted]"`))
-	g.Expect(string(flows["pets/last"].RecordResult(res))).To(Equal(`"[redacted]"`))
+	g.Expect(string(flows["pets/last"].RecordResult(req, res))).To(Equal(`"[redacted]"`))
 	g.Expect(string(flows["pets/last"].RecordSteps(req, res)[0].Request)).To(Equal(`"[redacted]"`))
 
 	g.Expect(flows.run(t, "plain").Err).NotTo(HaveOccurred())

@@ -68,12 +68,21 @@ func (f *Flow) seen(req *Request) (root, bulk string, doc map[string]any) {
 // RecordResult returns the answer of a run as the run log keeps it, as a JSON
 // object with status, headers and body; nil for a run without an answer. It is
 // made as that of [Flow.RecordRequest], where a path in history.redact calls it
-// response, and has no secret of a flow that the run called either.
-func (f *Flow) RecordResult(res *Result) json.RawMessage {
+// response, and has no secret of a flow that the run called either. What is not
+// kept of the request is not kept of it, wherever it appears as it was.
+func (f *Flow) RecordResult(req *Request, res *Result) json.RawMessage {
+	hidden := f.hiddenValues(req, res)
+	if res.Answer != nil && hidden != nil && hidden.all {
+		return json.RawMessage(`"` + redacted + `"`)
+	}
+	return f.recordResult(res, scrubber{func(text string) string { return hidden.text(res.shared.redact(f, text)) }})
+}
+
+func (f *Flow) recordResult(res *Result, scrub scrubber) json.RawMessage {
 	if res.Answer == nil {
 		return nil
 	}
-	return f.record(res.shared, program.VarResponse, res.Answer.document(), "body")
+	return f.render(res.shared, scrub, below(f.program.History.Redact, program.VarResponse), res.Answer.document(), "body", MaxRecordBytes)
 }
 
 // document is what expressions would see of an answer.
@@ -186,9 +195,9 @@ func (f *Flow) redactPath(doc map[string]any, names []string) map[string]any {
 }
 
 // redactAt returns a value whose part at a path is redacted, and leaves the value
-// itself as it is. On the way, each element of a list is meant; where there is
-// text instead of something that has names, all of it is redacted, because what
-// is meant may be in there.
+// itself as it is. On the way, each element of a list is meant, also by the number
+// of one; where there is text instead of something that has names, all of it is
+// redacted, because what is meant may be in there.
 func redactAt(v any, path []string) any {
 	if len(path) == 0 {
 		return redacted
@@ -220,6 +229,9 @@ func redactAt(v any, path []string) any {
 		out := make([]any, len(v))
 		for i := range v {
 			out[i] = redactAt(v[i], path)
+			if isIndex(path[0]) {
+				out[i] = redactAt(out[i], path[1:])
+			}
 		}
 		return out
 	case string, []byte:
@@ -228,6 +240,9 @@ func redactAt(v any, path []string) any {
 		return v
 	}
 }
+
+// isIndex reports whether a name may be meant as the number of an element.
+func isIndex(name string) bool { return strings.Trim(name, "0123456789") == "" }
 
 // scrubber removes what must not be kept from values: text does so from a text.
 type scrubber struct{ text func(string) string }

@@ -72,6 +72,12 @@ func TestRecordRequest(t *testing.T) {
 		}, `{"method":"POST","path":"","url":"","query":{},"queryAll":{},"headers":{},"params":{},"contentType":"application/json",
 		  "body":{"pets":[{"card":"[redacted]","n":"a"},"[redacted]",null,3]},"ip":"192.0.2.1","time":"2026-01-02T03:04:05Z",
 		  "auth":{"credential":"pets/anyone","subject":"","claims":{}}}`},
+		"by number": {[]string{"request.body.pets.0.card", "request.body.tags.1"}, func(r *runner.Request) {
+			r.Body = map[string]any{"pets": []any{map[string]any{"card": "1", "n": "a"}}, "tags": []any{map[string]any{"1": "b"}, "c"}}
+			r.Header, r.Query, r.URL, r.Path = nil, nil, "", ""
+		}, `{"method":"POST","path":"","url":"","query":{},"queryAll":{},"headers":{},"params":{},"contentType":"application/json",
+		  "body":{"pets":[{"card":"[redacted]","n":"a"}],"tags":["[redacted]","[redacted]"]},"ip":"192.0.2.1","time":"2026-01-02T03:04:05Z",
+		  "auth":{"credential":"pets/anyone","subject":"","claims":{}}}`},
 		"large": {nil, func(r *runner.Request) {
 			r.Body = strings.Repeat("x", runner.MaxRecordBytes)
 			r.Header, r.Query, r.URL, r.Path = nil, nil, "", ""
@@ -143,16 +149,45 @@ func TestRecordResult(t *testing.T) {
 	want := `{"status":200,"headers":{"content-type":"application/json","x-pin":"[redacted]"},"body":{"pin":"[redacted]","card":"[redacted]","name":"Gromit"}}`
 	res := f.Run(t.Context(), newRequest())
 	g.Expect(string(res.Answer.Body)).To(ContainSubstring("90210"))
-	g.Expect(string(f.RecordResult(res))).To(MatchJSON(want))
+	g.Expect(string(f.RecordResult(newRequest(), res))).To(MatchJSON(want))
 	// Also where the call is one that was made before.
 	outer.Steps = append(outer.Steps, set("b", `{}`))
 	f = link(t, newRunner(t, flows.use), outer)
 	j := &journal{cut: 1}
 	g.Expect(j.run(t, f, newRequest()).Interrupted).To(BeTrue())
-	g.Expect(string(f.RecordResult(j.run(t, f, newRequest())))).To(MatchJSON(want))
-	g.Expect(f.RecordResult(&runner.Result{})).To(BeNil())
-	g.Expect(string(f.RecordResult(&runner.Result{Answer: &runner.Answer{Status: 200, Header: http.Header{}, Body: []byte("card=1")}}))).
+	g.Expect(string(f.RecordResult(newRequest(), j.run(t, f, newRequest())))).To(MatchJSON(want))
+	g.Expect(f.RecordResult(newRequest(), &runner.Result{})).To(BeNil())
+	g.Expect(string(f.RecordResult(newRequest(), &runner.Result{Answer: &runner.Answer{Status: 200, Header: http.Header{}, Body: []byte("card=1")}}))).
 		To(MatchJSON(`{"status":200,"headers":{},"body":"[redacted]"}`), "a text may hold what a path means")
+}
+
+// What is not kept of the request is not kept of an answer that says it again. Its
+// caller gets it all the same.
+func TestRecordResultThatSaysTheRequestAgain(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		redact []string
+		want   string
+	}{
+		{nil, `{"status":200,"headers":{"content-type":"application/json","x-card":"4111-2222"},"body":{"no":"4111-2222","say":"with 4111-2222","n":3}}`},
+		{
+			[]string{"request.body.cards.number"},
+			`{"status":200,"headers":{"content-type":"application/json","x-card":"[redacted]"},"body":{"no":"[redacted]","say":"with [redacted]","n":3}}`,
+		},
+		{[]string{"request"}, `"[redacted]"`},
+	} {
+		g := NewWithT(t)
+		p := answering(newProgram(), `{"no": "${request.body.cards[0].number}", "say": "with ${request.body.cards[0].number}", "n": "${request.body.n}"}`)
+		p.Response.Headers = []program.NamedTemplate{{Name: "X-Card", Value: "${request.body.cards[0].number}"}}
+		p.History.Redact = c.redact
+		f := link(t, newRunner(t), p)
+		req := newRequest()
+		req.Body = map[string]any{"cards": []any{map[string]any{"number": "4111-2222"}}, "n": int64(3)}
+		res := f.RunDurable(t.Context(), req, runner.DurableOptions{})
+		g.Expect(res.Err).NotTo(HaveOccurred())
+		g.Expect(string(f.RecordResult(req, res))).To(MatchJSON(c.want))
+		g.Expect(string(f.StoredValue(res))).To(MatchJSON(`{"no": "4111-2222", "say": "with 4111-2222", "n": 3}`))
+	}
 }
 
 // What a caller comes for later has no secret either, unlike what is answered at
@@ -243,7 +278,7 @@ func FuzzRecord(f *testing.F) {
 		// A body that cannot be read is refused before it gets here.
 		req.Body, _ = runner.DecodeBody(req.ContentType, req.RawBody, runner.DecodeLimits{})
 		answer := &runner.Answer{Status: 200, Header: http.Header{"Content-Type": {req.ContentType}, "X-Text": {text}}, Body: req.RawBody}
-		for _, record := range []json.RawMessage{linked.RecordRequest(req, &runner.Result{}), linked.RecordResult(&runner.Result{Answer: answer})} {
+		for _, record := range []json.RawMessage{linked.RecordRequest(req, &runner.Result{}), linked.RecordResult(req, &runner.Result{Answer: answer})} {
 			if !json.Valid(record) {
 				t.Fatalf("%s is not JSON", record)
 			}

@@ -171,7 +171,7 @@ func readable(contentType string, body []byte) any {
 	return fmt.Sprintf("[%d bytes]", len(body))
 }
 
-// maxHiddenValues bounds what is looked for in the payloads of steps.
+// maxHiddenValues bounds what is looked for in the payloads of steps and in answers.
 const maxHiddenValues = 256
 
 // hiddenValues are the values at the paths of history.redact. A step may have sent
@@ -262,6 +262,9 @@ func appendAt(values []string, v any, path []string) []string {
 	case []any:
 		for _, element := range v {
 			values = appendAt(values, element, path)
+			if len(path) > 0 && isIndex(path[0]) {
+				values = appendAt(values, element, path[1:])
+			}
 		}
 	case string:
 		values = append(values, v)

@@ -64,7 +64,7 @@ func (f *Flow) storedValue(res *Result) json.RawMessage {
 	var kept struct {
 		Body json.RawMessage `json:"body"`
 	}
-	if json.Unmarshal(f.RecordResult(res), &kept) != nil {
+	if json.Unmarshal(f.recordResult(res, res.shared.scrubber(f)), &kept) != nil {
 		return nil
 	}
 	return kept.Body

@@ -212,6 +212,13 @@ var ruleCases = map[string]ruleCase{
 		refused:  []string{"0", "-1", "8388609", "9Mi", "1Gi"},
 		accepted: []string{"8Mi", "1", "8388608", "64k"},
 	},
+	"must be names between dots without brackets, such as request.body.cards.number, which means that of each element of a list": {
+		refused: []string{
+			"request.body.cards[0].number", "request.body['card']", "request.body.*", "request..body", ".request", "request.", "request body",
+			"${request.body}", `'request.body."card"'`,
+		},
+		accepted: []string{"request", "request.body.cards.0.number", "request.headers.x-card", "request.body.größe.$ref.@id"},
+	},
 	"must be a CIDR such as 192.0.2.0/24": {
 		refused:  []string{"192.0.2.1", "192.0.2.0/33", "localhost"},
 		accepted: []string{"192.0.2.1/32", "::/0"},

@@ -19,7 +19,7 @@ func NewRecord(f *runner.Flow, request *runner.Request, result *runner.Result, s
 	record.Revision = f.Revision()
 	if keepsPayloads(f.Program().History, result) {
 		record.Request = f.RecordRequest(request, result)
-		record.Response = f.RecordResult(result)
+		record.Response = f.RecordResult(request, result)
 		for i, p := range f.RecordSteps(request, result) {
 			record.Steps[i].Request, record.Steps[i].Response = p.Request, p.Response
 		}
