@@ -36,10 +36,14 @@
 //   - RUNS has the records of runs that have ended, DEAD the requests of those
 //     that were given up.
 //
+// A run that has ended stays in QUEUE until everything of its Flow before it has.
+// Its record tells that it has ended; before records are removed, and when it stays
+// for long, that is stored in QUEUE instead of the run, see Queue.PutEnded.
+//
 // Everything in them is sealed and bound to its subject, but for what the owner of
 // a partition must know to order its runs: Flow, id, attempt, due time and a hash.
-// A stream that is full refuses and drops nothing; shares has how much of the
-// store each may fill. What is removed is removed in bulk, because single messages
+// A stream that is full refuses and drops nothing, but for the oldest in RUNS;
+// shares has how much of the store each may fill. What is removed is removed in bulk, because single messages
 // cost a sync each to delete. A write may be stored although its answer was lost:
 // whoever reads must bear to see the same thing twice.
 //

@@ -13,7 +13,8 @@
 // decides which is begun next. An attempt reads the run from the bus, goes on
 // after the step that was finished last, and stores what came of it: a record in
 // the run log, the run once more with the time of its next attempt, or a dead
-// letter.
+// letter. What has ended is swept out of the queue up to the first run that has
+// not; before the run log is trimmed, the queue is told of the rest that it has.
 //
 // # What holds
 //
