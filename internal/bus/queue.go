@@ -195,16 +195,18 @@ func (q *Queue) GetSeq(ctx context.Context, seq uint64) (Entry, error) {
 	return e, nil
 }
 
-// List returns the entries of a Flow that were queued last, the newest first, at
-// most limit, without their Data. A run that has ended may be among them for some
+// List returns the entries that were queued last of a Flow, of a namespace with a
+// key without a name, or of all with the zero key, the newest first, at most limit,
+// without their Data. A run that has ended may be among them for some
 // seconds: its record tells. Entries that cannot be read are logged and left out.
 func (q *Queue) List(ctx context.Context, flow program.Key, limit int) ([]Entry, error) {
-	if _, err := programKey(flow); err != nil {
+	filter, err := pendingRuns(flow)
+	if err != nil {
 		return nil, fmt.Errorf("list the queue: %w", err)
 	}
-	found, err := q.c.scan(ctx, streamQueue, flowQueue(flow)+"run.*", limit)
+	found, err := q.c.scan(ctx, streamQueue, filter, limit)
 	if err != nil {
-		return nil, fmt.Errorf("list the queue of %s: %w", flow, err)
+		return nil, fmt.Errorf("list the queue: %w", err)
 	}
 	entries := make([]Entry, 0, len(found))
 	for _, seq := range slices.Backward(found) {
@@ -213,7 +215,7 @@ func (q *Queue) List(ctx context.Context, flow program.Key, limit int) ([]Entry,
 			continue // Purged or queued anew meanwhile.
 		}
 		if err != nil {
-			return nil, fmt.Errorf("list the queue of %s: %w", flow, err)
+			return nil, fmt.Errorf("list the queue: %w", err)
 		}
 		e, err := q.c.openQueued(msg)
 		if errors.Is(err, ErrEnded) {

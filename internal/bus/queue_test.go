@@ -235,6 +235,13 @@ func TestQueueListsTheRunsOfAFlow(t *testing.T) {
 	g.Expect(got[0].Attempt).To(Equal(2))
 	g.Expect(got[0].Data).To(BeNil())
 	g.Expect(got[1].ID).To(Equal("c"))
+	for _, of := range []program.Key{{Namespace: retried.Flow.Namespace}, {}} {
+		all, err := q.List(t.Context(), of, 10)
+		g.Expect(err).NotTo(HaveOccurred())
+		g.Expect(len(all)).To(BeNumerically(">", 2), "those of other Flows, too")
+	}
+	_, err = q.List(t.Context(), program.Key{Namespace: "*"}, 10)
+	g.Expect(err).To(HaveOccurred())
 	got, err = q.List(t.Context(), program.Key{Namespace: retried.Flow.Namespace, Name: "nothing"}, 10)
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(got).To(BeEmpty())

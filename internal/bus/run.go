@@ -135,6 +135,20 @@ func flowQueue(flow program.Key) string {
 	return partitionQueue(Partition(flow)) + flow.Namespace + "." + flow.Name + "."
 }
 
+// pendingRuns is the filter for the runs in the queue of a Flow, of a namespace with
+// a key without a name, or of all with the zero key.
+func pendingRuns(of program.Key) (string, error) {
+	switch {
+	case of == (program.Key{}):
+		return subjectQueue + "*.*.*.run.*", nil
+	case of.Name == "":
+		return subjectQueue + "*." + of.Namespace + ".*.run.*", validLabel("namespace", of.Namespace)
+	default:
+		_, err := programKey(of)
+		return flowQueue(of) + "run.*", err
+	}
+}
+
 func partitionQueue(partition int) string {
 	return subjectQueue + strconv.Itoa(partition) + "."
 }

@@ -92,15 +92,15 @@ func (o *runsFlags) run(flow, id string) (bus.Run, error) {
 }
 
 // with asks the bus, within the time that one question may take.
-func (o *runsFlags) with(ctx context.Context, s Streams, ask func(context.Context, *bus.Client) error) error {
-	client, err := o.connect(ctx, s)
+func (o *runsFlags) with(parent context.Context, s Streams, ask func(context.Context, *bus.Client) error) error {
+	client, err := o.connect(parent, s)
 	if err != nil {
 		return err
 	}
 	defer client.Close()
-	ctx, cancel := context.WithTimeout(ctx, o.timeout)
+	ctx, cancel := context.WithTimeout(parent, o.timeout)
 	defer cancel()
-	return ask(ctx, client)
+	return o.tooShort(parent, ask(ctx, client))
 }
 
 func noRun(run bus.Run) error {
@@ -133,47 +133,6 @@ func findRun(ctx context.Context, client *bus.Client, run bus.Run) (bus.Record, 
 
 // pending tells whether a run has not ended.
 func pending(r *bus.Record) bool { return r.State == bus.StateQueued || r.State == bus.StateRunning }
-
-// newRunsCancel ends a run.
-func newRunsCancel(o *runsFlags, s Streams) *cobra.Command {
-	return &cobra.Command{
-		Use:   "cancel [NAMESPACE/]FLOW RUN",
-		Short: "End a run that waits or is under way",
-		Long: "Cancel ends a run: one that waits for its turn or its next attempt does not begin,\n" +
-			"and what is under way is interrupted. Steps that have finished are not undone. The\n" +
-			"run fails, is not tried again, and leaves no dead letter. Cancel returns when the run\n" +
-			"has ended, within --timeout.",
-		Args: cobra.ExactArgs(2),
-		RunE: func(c *cobra.Command, args []string) error {
-			run, err := o.run(args[0], args[1])
-			if err != nil {
-				return err
-			}
-			return o.with(c.Context(), s, func(ctx context.Context, client *bus.Client) error { return cancelRun(ctx, client, s, run) })
-		},
-	}
-}
-
-func cancelRun(ctx context.Context, client *bus.Client, s Streams, run bus.Run) error {
-	record, err := findRun(ctx, client, run)
-	if err != nil {
-		return err
-	}
-	if !pending(&record) {
-		return &exitError{statusFailed, fmt.Errorf("run %s has ended: %s", run, record.State)}
-	}
-	record, err = work.Cancel(ctx, client, run)
-	switch {
-	case errors.Is(err, work.ErrNotPending):
-		return &exitError{statusFailed, fmt.Errorf("run %s has just ended, or no gateway looks after it at this moment: try again", run)}
-	case err != nil:
-		return err
-	case record.State != bus.StateFailed:
-		return &exitError{statusFailed, fmt.Errorf("run %s has just ended: %s", run, record.State)}
-	}
-	_, err = fmt.Fprintf(s.Out, "Canceled %s\n", run)
-	return err
-}
 
 // outputUsage is the help of the flag that output checks.
 const outputUsage = "text, json or yaml"

@@ -19,7 +19,6 @@ import (
 	"time"
 
 	. "github.com/onsi/gomega"
-	. "github.com/onsi/gomega/gstruct"
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/headgate-io/headgate/internal/bus"
@@ -333,59 +332,6 @@ func TestRunsDeletesDeadLetters(t *testing.T) {
 	g.Expect(stderr).To(ContainSubstring("is no dead letter: "))
 }
 
-func TestRunsCancelsWhatWaits(t *testing.T) {
-	t.Parallel()
-	g := NewWithT(t)
-	s := serveShop(t)
-	id := s.order(t, "slow", `{}`)
-	// It has been tried once.
-	g.Eventually(func() string {
-		_, out, _ := s.runs(t, "list", "shop/slow")
-		return out
-	}).WithTimeout(patience).Should(MatchRegexp(`\n` + id + ` +Queued +Webhook +1 +- +- +book: Upstream5xx: upstream answered 502\n$`))
-	status, out, stderr := s.runs(t, "cancel", "shop/slow", id)
-	g.Expect(status).To(Equal(0), stderr)
-	g.Expect(out).To(Equal("Canceled shop/slow/" + id + "\n"))
-	record := s.becomes(t, "slow", id, bus.StateFailed)
-	g.Expect(record.Failure.Message).To(Equal("the run was canceled"))
-
-	status, _, stderr = s.runs(t, "cancel", "shop/slow", id)
-	g.Expect(status).To(Equal(1))
-	g.Expect(stderr).To(ContainSubstring("has ended: Failed"))
-	status, _, stderr = s.runs(t, "replay", "shop/slow", id)
-	g.Expect(status).To(Equal(1))
-	g.Expect(stderr).To(ContainSubstring("is no dead letter: Failed"))
-}
-
-// A run that waits for an hour says why, until when, and how far it has come.
-func TestRunsShowsWhatARunWaitsFor(t *testing.T) {
-	t.Parallel()
-	g := NewWithT(t)
-	s := serveShop(t)
-	id := s.order(t, "slow", `{}`)
-	var record bus.Record
-	g.Eventually(func() *bus.Failure {
-		record = s.becomes(t, "slow", id, bus.StateQueued)
-		return record.Failure
-	}).WithTimeout(patience).ShouldNot(BeNil())
-	g.Expect(*record.Failure).To(MatchFields(IgnoreExtras, Fields{
-		"RunID": Equal(id), "Step": Equal("book"), "Class": Equal("Upstream5xx"), "Message": Equal("upstream answered 502"),
-	}))
-	// The hour has some jitter.
-	g.Expect(record.Due).To(BeTemporally(">", record.Failure.Time))
-	g.Expect(record.Attempts).To(Equal(1))
-	g.Expect(record.Started).To(BeTemporally("~", record.Failure.Time, time.Minute))
-	g.Expect(record.Steps).To(HaveLen(1))
-	g.Expect(record.Steps[0].Name).To(Equal("note"))
-	g.Expect(record.Steps[0].State).To(Equal(bus.StateSucceeded))
-
-	_, text, _ := s.runs(t, "get", "shop/slow", id)
-	g.Expect(text).To(MatchRegexp(`\nStarted: +\S+Z\nNext attempt: +` + record.Due.UTC().Format(time.RFC3339) +
-		`\nLast failure: +book: Upstream5xx: upstream answered 502\n`))
-	g.Expect(text).To(MatchRegexp(`\n  note +Succeeded `))
-	g.Expect(text).NotTo(ContainSubstring("canary"), "what steps hold is not redacted yet")
-}
-
 // As kubectl hands the Secret over, and with the names of a cluster in the
 // certificate.
 func TestRunsTakesTheSecretFromKubectl(t *testing.T) {
@@ -437,8 +383,11 @@ func TestRunsRefusesWhatItCannotDo(t *testing.T) {
 		status int
 		want   string
 	}{
-		{"no flow", []string{"list"}, 2, "name a Flow, or list the dead letters of all with --dead"},
+		{"no flow", []string{"list"}, 2, "name a Flow, or list the dead letters of all with --dead, or with --pending what has not ended"},
 		{"all namespaces of a flow", []string{"list", "-A", "orders"}, 2, "all-namespaces: "},
+		{"two kinds", []string{"list", "--dead", "--pending"}, 2, "dead and pending: no run is both"},
+		{"cancellation of nothing", []string{"cancel", "shop/orders"}, 2, "name one run, or all that have not ended with --all-pending"},
+		{"a range of one that waits", []string{"cancel", "shop/orders", unknown, "--until", "1h"}, 2, "since and until are for --all-pending"},
 		{"a limit that is none", []string{"list", "shop/orders", "--limit", "0"}, 2, "limit: want 1 to "},
 		{"two namespaces", []string{"list", "shop/orders", "-n", "pets"}, 2, "the namespace of Flow shop/orders is not pets"},
 		{"a format that is none", []string{"list", "shop/orders", "-o", "xml"}, 2, `output: "xml" is none of text, json and yaml`},

@@ -15,11 +15,11 @@ import (
 
 type runsDelete struct {
 	*runsFlags
-	deadLetters
+	chosenRuns
 }
 
 func newRunsDelete(flags *runsFlags, s Streams) *cobra.Command {
-	o := runsDelete{runsFlags: flags}
+	o := runsDelete{runsFlags: flags, chosenRuns: chosenRuns{kind: deadLetters()}}
 	c := &cobra.Command{
 		Use:   "delete [NAMESPACE/]FLOW RUN | delete [NAMESPACE/]FLOW --all-dead",
 		Short: "Delete what was kept of runs that were given up",
@@ -37,11 +37,7 @@ func newRunsDelete(flags *runsFlags, s Streams) *cobra.Command {
 }
 
 func (o *runsDelete) run(ctx context.Context, s Streams, args []string) error {
-	which, err := o.which(o.runsFlags, args)
-	if err != nil {
-		return err
-	}
-	return o.withLetters(ctx, s, which, func(client *bus.Client, runs []bus.Run) error {
+	return o.withRuns(ctx, s, &o.chosenRuns, args, func(client *bus.Client, runs []bus.Run) error {
 		for _, run := range runs {
 			if err := o.one(ctx, client, s, run); err != nil {
 				return err

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/headgate-io/headgate/internal/bus"
 	"github.com/headgate-io/headgate/internal/gateway/work"
@@ -28,26 +29,30 @@ const (
 type runsList struct {
 	*runsFlags
 
-	all, dead bool
-	limit     int
-	output    string
+	all, dead, pending bool
+	limit              int
+	output             string
 }
 
 func newRunsList(flags *runsFlags, s Streams) *cobra.Command {
 	o := runsList{runsFlags: flags}
 	c := &cobra.Command{
-		Use:   "list [NAMESPACE/]FLOW | list --dead [[NAMESPACE/]FLOW]",
+		Use:   "list [NAMESPACE/]FLOW | list --dead|--pending [[NAMESPACE/]FLOW]",
 		Short: "List runs, the newest first",
 		Long: "List shows the runs of a Flow that wait or go on, and those that have ended as far\n" +
 			"as its history goes. With --dead it shows dead letters: runs that were given up and\n" +
-			"can be replayed, of a Flow, or of all Flows of the namespace, or of all namespaces.",
+			"can be replayed, of a Flow, or of all Flows of the namespace, or of all namespaces.\n" +
+			"With --pending it shows the runs of as many that wait or go on, also of Flows that\n" +
+			"are deleted: their runs wait until there is such a Flow again, or they are canceled.",
 		Example: "  headgate runs list -n pets orders --bus-dir /etc/headgate/bus\n" +
+			"  headgate runs list --pending -n pets --bus-dir /etc/headgate/bus\n" +
 			"  headgate runs list --dead --all-namespaces -o json --bus-dir /etc/headgate/bus",
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error { return o.run(c.Context(), s, args) },
 	}
 	c.Flags().BoolVar(&o.dead, "dead", false, "only dead letters, of a Flow or of all")
-	c.Flags().BoolVarP(&o.all, "all-namespaces", "A", false, "the dead letters of all namespaces")
+	c.Flags().BoolVar(&o.pending, "pending", false, "only runs that wait or go on, of a Flow or of all")
+	c.Flags().BoolVarP(&o.all, "all-namespaces", "A", false, "the dead letters, or the runs that wait or go on, of all namespaces")
 	c.Flags().IntVar(&o.limit, "limit", defaultListLimit, fmt.Sprintf("show at most so many, 1 to %d", maxListLimit))
 	c.Flags().StringVarP(&o.output, "output", "o", "text", outputUsage)
 	return c
@@ -60,10 +65,12 @@ func (o *runsList) run(ctx context.Context, s Streams, args []string) error {
 	switch {
 	case o.limit < 1 || o.limit > maxListLimit:
 		return fmt.Errorf("limit: want 1 to %d", maxListLimit)
-	case len(args) == 0 && !o.dead:
-		return errors.New("name a Flow, or list the dead letters of all with --dead")
-	case o.all && (!o.dead || len(args) == 1 || o.namespace != ""):
-		return errors.New("all-namespaces: it is for --dead without a Flow and a namespace")
+	case o.dead && o.pending:
+		return errors.New("dead and pending: no run is both")
+	case len(args) == 0 && !o.dead && !o.pending:
+		return errors.New("name a Flow, or list the dead letters of all with --dead, or with --pending what has not ended")
+	case o.all && (!o.dead && !o.pending || len(args) == 1 || o.namespace != ""):
+		return errors.New("all-namespaces: it is for --dead and --pending without a Flow and a namespace")
 	}
 	var key program.Key
 	switch {
@@ -76,8 +83,11 @@ func (o *runsList) run(ctx context.Context, s Streams, args []string) error {
 		key.Namespace = o.defaultNamespace()
 	}
 	return o.with(ctx, s, func(ctx context.Context, client *bus.Client) error {
-		if o.dead {
+		switch {
+		case o.dead:
 			return o.letters(ctx, client, s, key)
+		case o.pending:
+			return o.queued(ctx, client, s, key)
 		}
 		return o.records(ctx, client, s, key)
 	})
@@ -129,21 +139,71 @@ func listRuns(ctx context.Context, client *bus.Client, flow program.Key, limit i
 	for i := range records {
 		ended[records[i].ID] = true
 	}
-	for i := range queued {
-		if ended[queued[i].ID] {
-			continue
-		}
-		_, err := client.Runs().Get(ctx, queued[i].Run)
-		if err == nil {
-			continue // Its end is further back than the list goes.
-		}
-		if !errors.Is(err, bus.ErrNotFound) {
-			return nil, err
-		}
-		records = append(records, work.Pending(ctx, client, &queued[i]))
+	queued = slices.DeleteFunc(queued, func(e bus.Entry) bool { return ended[e.ID] })
+	waiting, err := notEnded(ctx, client, queued)
+	if err != nil {
+		return nil, err
 	}
-	slices.SortStableFunc(records, func(a, b bus.Record) int { return b.Accepted.Compare(a.Accepted) })
+	records = append(records, waiting...)
+	newestFirst(records)
 	return records[:min(len(records), limit)], nil
+}
+
+func newestFirst(records []bus.Record) {
+	slices.SortStableFunc(records, func(a, b bus.Record) int { return b.Accepted.Compare(a.Accepted) })
+}
+
+// notEnded returns what is known of those runs in the queue that have not ended.
+func notEnded(ctx context.Context, client *bus.Client, queued []bus.Entry) ([]bus.Record, error) {
+	found := make([]*bus.Record, len(queued))
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(atOnce)
+	for i := range queued {
+		group.Go(func() error {
+			_, err := client.Runs().Get(ctx, queued[i].Run)
+			if errors.Is(err, bus.ErrNotFound) {
+				found[i], err = new(work.Pending(ctx, client, &queued[i])), nil
+			}
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	records := make([]bus.Record, 0, len(queued))
+	for _, r := range found {
+		if r != nil {
+			records = append(records, *r)
+		}
+	}
+	return records, nil
+}
+
+// queued lists the runs of a Flow, of a namespace, or of all that have not ended.
+func (o *runsList) queued(ctx context.Context, client *bus.Client, s Streams, of program.Key) error {
+	queued, err := client.Queue().List(ctx, of, o.limit)
+	if err != nil {
+		return err
+	}
+	records, err := notEnded(ctx, client, queued)
+	if err != nil {
+		return err
+	}
+	newestFirst(records)
+	if o.output != "text" {
+		return printAs(s.Out, o.output, records)
+	}
+	if len(records) == 0 {
+		_, err := fmt.Fprintln(s.Err, "There are no runs that wait or go on")
+		return err
+	}
+	return table(s.Out, "NAMESPACE\tFLOW\tID\tSTATE\tTRIGGER\tATTEMPTS\tACCEPTED\tNEXT ATTEMPT\tLAST FAILURE\n", func(w io.Writer) {
+		for i := range records {
+			r := &records[i]
+			_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\n", // The table tells.
+				r.Flow.Namespace, r.Flow.Name, r.ID, r.State, shown(r.Trigger), r.Attempts, moment(r.Accepted), moment(r.Due), failure(r.Failure))
+		}
+	})
 }
 
 // letter is a dead letter as it is shown: what was requested stays sealed.

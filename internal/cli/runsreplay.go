@@ -19,13 +19,13 @@ import (
 
 type runsReplay struct {
 	*runsFlags
-	deadLetters
+	chosenRuns
 
 	revision string
 }
 
 func newRunsReplay(flags *runsFlags, s Streams) *cobra.Command {
-	o := runsReplay{runsFlags: flags}
+	o := runsReplay{runsFlags: flags, chosenRuns: chosenRuns{kind: deadLetters()}}
 	c := &cobra.Command{
 		Use:   "replay [NAMESPACE/]FLOW RUN | replay [NAMESPACE/]FLOW --all-dead",
 		Short: "Start runs again that were given up",
@@ -57,11 +57,7 @@ func (o *runsReplay) run(ctx context.Context, s Streams, args []string) error {
 	if o.revision == "" {
 		return errors.New("revision: name one, or " + revisionCurrent + " or " + work.RevisionFailed)
 	}
-	which, err := o.which(o.runsFlags, args)
-	if err != nil {
-		return err
-	}
-	return o.withLetters(ctx, s, which, func(client *bus.Client, runs []bus.Run) error { return o.replay(ctx, client, s, runs) })
+	return o.withRuns(ctx, s, &o.chosenRuns, args, func(client *bus.Client, runs []bus.Run) error { return o.replay(ctx, client, s, runs) })
 }
 
 // replay starts runs again, one after the other, so that their order is kept.
