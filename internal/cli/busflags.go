@@ -56,6 +56,9 @@ func (f *busFlags) registerKeys(flags *pflag.FlagSet) {
 
 // connect returns a connection that stands.
 func (f *busFlags) connect(ctx context.Context, s Streams) (*bus.Client, error) {
+	if f.timeout <= 0 {
+		return nil, fmt.Errorf("timeout: want more than 0, such as %s", defaultBusTimeout)
+	}
 	if err := bus.CheckURL(f.url); err != nil {
 		return nil, fmt.Errorf("bus-url: %w", err)
 	}
@@ -79,9 +82,31 @@ func (f *busFlags) connect(ctx context.Context, s Streams) (*bus.Client, error) 
 	defer cancel()
 	if err := client.WaitConnected(waiting); err != nil {
 		client.Close()
-		return nil, fmt.Errorf("connect to %s: %w", target.Host, err)
+		return nil, fmt.Errorf("connect to %s: %w", target.Host, f.distrusted(err, material))
 	}
 	return client, nil
+}
+
+// distrusted says what to do about a certificate that was not taken.
+func (f *busFlags) distrusted(err error, material bus.Material) error {
+	authority := "the CA of the bus Secret with these keys: give the Secret of the installation that is asked"
+	if f.ca != "" {
+		authority = "the CA in " + f.ca
+	}
+	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
+		return fmt.Errorf("the certificate of the server is not from %s: %w", authority, err)
+	}
+	other, ok := errors.AsType[x509.HostnameError](err)
+	if !ok {
+		return err
+	}
+	// The name is looked at before the CA is, which may be what is wrong.
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(material.CACert)
+	if _, unknown := other.Certificate.Verify(x509.VerifyOptions{Roots: roots}); unknown != nil && f.ca == "" {
+		return fmt.Errorf("the certificate of the server is not from %s: %w", authority, err)
+	}
+	return fmt.Errorf("the certificate of the server has another name: say with --bus-server-name which one it must have: %w", err)
 }
 
 // material reads the keys of the bus.
@@ -90,7 +115,7 @@ func (f *busFlags) material(s Streams) (bus.Material, error) {
 	case (f.dir == "") == (f.secret == ""):
 		return bus.Material{}, errors.New("give the keys of the bus with one of --bus-dir and --bus-secret")
 	case f.dir != "":
-		return bus.ReadDir(f.dir)
+		return materialIn(f.dir)
 	}
 	var data []byte
 	var err error
@@ -110,6 +135,18 @@ func (f *busFlags) material(s Streams) (bus.Material, error) {
 	material, err := bus.ParseGateway(secret.Data)
 	if err != nil {
 		return bus.Material{}, fmt.Errorf("bus-secret: %w", err)
+	}
+	return material, nil
+}
+
+// materialIn reads the keys in a folder, and says which one lacks them.
+func materialIn(dir string) (bus.Material, error) {
+	if _, err := os.Stat(dir); err != nil {
+		return bus.Material{}, fmt.Errorf("bus-dir: %w", err)
+	}
+	material, err := bus.ReadDir(dir)
+	if err != nil {
+		return bus.Material{}, fmt.Errorf("bus-dir: %s: %w", dir, err)
 	}
 	return material, nil
 }

@@ -356,7 +356,7 @@ func TestRunsTakesTheSecretFromKubectl(t *testing.T) {
 	// Another name is not taken.
 	status, _, stderr = run(t, string(data), append(list, "--bus-server-name", "elsewhere.example", "--timeout", "1s")...)
 	g.Expect(status).To(Equal(2))
-	g.Expect(stderr).To(ContainSubstring("not elsewhere.example"))
+	g.Expect(stderr).To(And(ContainSubstring("not elsewhere.example"), ContainSubstring("say with --bus-server-name which one it must have")))
 
 	// Nor is a server of another installation.
 	other, err := bus.Generate(time.Now(), []string{"headgate-gateway-bus"})
@@ -366,7 +366,17 @@ func TestRunsTakesTheSecretFromKubectl(t *testing.T) {
 	g.Expect(err).NotTo(HaveOccurred())
 	status, _, stderr = run(t, string(data), append(list, "--timeout", "1s")...)
 	g.Expect(status).To(Equal(2))
-	g.Expect(stderr).To(ContainSubstring("unknown authority"))
+	g.Expect(stderr).To(And(ContainSubstring("unknown authority"), ContainSubstring("give the Secret of the installation that is asked")))
+
+	// Where the other Secret is for another name, that is no reason to change it.
+	other, err = bus.Generate(time.Now(), []string{"127.0.0.1"})
+	g.Expect(err).NotTo(HaveOccurred())
+	secret.Data = other.GatewayData()
+	data, err = json.Marshal(secret)
+	g.Expect(err).NotTo(HaveOccurred())
+	status, _, stderr = run(t, string(data), append(list, "--timeout", "1s")...)
+	g.Expect(status).To(Equal(2))
+	g.Expect(stderr).To(And(ContainSubstring("doesn't contain any IP SANs"), ContainSubstring("give the Secret of the installation that is asked")))
 }
 
 func TestRunsRefusesWhatItCannotDo(t *testing.T) {
@@ -388,6 +398,11 @@ func TestRunsRefusesWhatItCannotDo(t *testing.T) {
 		{"two kinds", []string{"list", "--dead", "--pending"}, 2, "dead and pending: no run is both"},
 		{"cancellation of nothing", []string{"cancel", "shop/orders"}, 2, "name one run, or all that have not ended with --all-pending"},
 		{"a range of one that waits", []string{"cancel", "shop/orders", unknown, "--until", "1h"}, 2, "since and until are for --all-pending"},
+		{"no time", []string{"list", "shop/orders", "--timeout", "0s"}, 2, "timeout: want more than 0, such as 30s"},
+		{"less than no time", []string{"list", "shop/orders", "--timeout", "-1s"}, 2, "timeout: want more than 0, such as 30s"},
+		{"no folder", []string{"list", "shop/orders", "--bus-dir", "/nonexistent/keys"}, 2, "bus-dir: stat /nonexistent/keys: no such file or directory"},
+		{"a folder without keys", []string{"list", "shop/orders", "--bus-dir", filepath.Dir(bad)}, 2,
+			"bus-dir: " + filepath.Dir(bad) + ": parse bus material: ca.crt is missing or empty"},
 		{"a limit that is none", []string{"list", "shop/orders", "--limit", "0"}, 2, "limit: want 1 to "},
 		{"two namespaces", []string{"list", "shop/orders", "-n", "pets"}, 2, "the namespace of Flow shop/orders is not pets"},
 		{"a format that is none", []string{"list", "shop/orders", "-o", "xml"}, 2, `output: "xml" is none of text, json and yaml`},
