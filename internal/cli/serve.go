@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -60,7 +61,8 @@ func newServe(s Streams) *cobra.Command {
 		Long: "Serve runs the gateway with the Flows of YAML files, compiled as the controller\n" +
 			"compiles them. When a file changes, what changed is served; an edit that is broken\n" +
 			"is reported, and the last good revision goes on. What is read from the standard\n" +
-			"input does not change. Nothing outlives the process.",
+			"input does not change. Nothing outlives the process, unless it is killed: then the\n" +
+			"folder of --bus-dir is left, and one in the temporary folder, headgate-serve-*.",
 		Example: "  headgate serve -f config/samples/petstore --allow-cidrs 127.0.0.0/8",
 		Args:    cobra.NoArgs,
 		RunE:    func(c *cobra.Command, _ []string) error { return o.run(c.Context(), s) },
@@ -118,6 +120,9 @@ func (o *serveOptions) run(ctx context.Context, s Streams) (err error) {
 	options.BusDir, options.StoreDir = cmp.Or(o.busDir, filepath.Join(dir, "material")), filepath.Join(dir, "store")
 	// It must not be there yet: nothing else than what was made is removed.
 	if err := os.Mkdir(options.BusDir, 0o700); err != nil {
+		if errors.Is(err, fs.ErrExist) {
+			return fmt.Errorf("bus-dir: name a folder that is not there, or remove this one if a serve that was killed has left it: %w", err)
+		}
 		return fmt.Errorf("bus-dir: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(options.BusDir)) }()

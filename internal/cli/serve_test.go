@@ -246,7 +246,7 @@ func TestServeRefusesWhatItCannotDo(t *testing.T) {
 	}{
 		{"missing folder", []string{"serve", "-f", "testdata/nothing"}, "no such file"},
 		{"a network that is none", []string{"serve", "-f", sample("petstore"), "--allow-cidrs", "localhost"}, "allow-cidrs: "},
-		{"a folder that is there", []string{"serve", "-f", sample("petstore"), "--bus-dir", "testdata"}, "bus-dir: mkdir testdata: file exists"},
+		{"a folder that is there", []string{"serve", "-f", sample("petstore"), "--bus-dir", "testdata"}, "bus-dir: name a folder that is not there, or remove this one if a serve that was killed has left it: mkdir testdata: file exists"},
 		{"an address that is none", []string{"serve", "-f", sample("petstore"), "--listen-address", "8080"}, "listen-address: "},
 		{"an address of somebody else", []string{"serve", "-f", sample("petstore"), "--listen-address", "192.0.2.1:80"}, "listen-address: "},
 	} {
