@@ -45,7 +45,9 @@ type FlowStatus struct {
 	// +optional
 	Gateways *GatewaysStatus `json:"gateways,omitempty"`
 
-	// runs sums up the runs so far. Written at most once every few seconds.
+	// runs sums up the runs so far, as gateways report it every few seconds. Runs
+	// that ended in the seconds before a gateway was killed are missing in it; the
+	// run log has every run that nobody waits for.
 	// +optional
 	Runs *RunsStatus `json:"runs,omitempty"`
 }
