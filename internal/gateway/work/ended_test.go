@@ -211,3 +211,24 @@ func TestFlowThatHasFinishedMuchIsRefused(t *testing.T) {
 	}, patience).Should(MatchError(ErrBacklog))
 	g.Expect(accepted).To(BeNumerically("<", 30), "they have a quarter of the queue, and what comes in a second")
 }
+
+// A next attempt that is stored late, by a write whose answer was lost, and after
+// the run has ended, is none.
+func TestNextAttemptThatIsStoredLateIsNotBegun(t *testing.T) {
+	t.Parallel()
+	g := NewWithT(t)
+	u := startUpstream(t)
+	r := startWorker(t, startBus(t), "gateway-0")
+	p := asyncProgram(u, "intake", "store")
+	p.Concurrency.Limit = 1
+	r.serve(t, p)
+	id := r.accept(t, p.Key, "Gromit", "")
+	g.Expect(r.end(t, p.Key, id).State).To(Equal(bus.StateSucceeded))
+	data, err := EncodeRequest(request("Gromit"))
+	g.Expect(err).NotTo(HaveOccurred())
+	_, err = r.queue.Put(t.Context(), bus.Entry{Run: bus.Run{Flow: p.Key, ID: id}, Attempt: 2, Data: data}, nil)
+	g.Expect(err).NotTo(HaveOccurred())
+	next := r.accept(t, p.Key, "Wallace", "")
+	g.Expect(r.end(t, p.Key, next).State).To(Equal(bus.StateSucceeded))
+	g.Expect(u.keys()).To(Equal([]string{id + "/store", next + "/store"}))
+}

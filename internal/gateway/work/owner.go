@@ -261,7 +261,9 @@ func (w *Worker) told(p *partition, h bus.Head) {
 		w.know(p, h.Flow)
 		entry := pending{
 			id: h.ID, seq: h.Seq, order: h.Order, key: orderKey(h.OrderKey), size: int32(min(h.Size, math.MaxInt32)),
-			uncertain: h.Uncertain || h.Starts > 0 || !p.synced,
+			// Of a next attempt that is not told of by who has made it nobody knows when
+			// it was written: the run may have ended since.
+			uncertain: h.Uncertain || h.Starts > 0 || h.Attempt > 1 || !p.synced,
 		}
 		if !h.Due.IsZero() {
 			entry.due = h.Due.UnixNano()
