@@ -260,7 +260,10 @@ func TestRunsTellsOfARunByItsLetter(t *testing.T) {
 	g.Expect(client.WaitConnected(t.Context())).To(Succeed())
 	flow := program.Key{Namespace: "shop", Name: "orders"}
 	run := bus.Run{Flow: flow, ID: work.NewID(work.IDPrefix(flow))}
-	g.Expect(client.Dead().Put(t.Context(), bus.Entry{Run: run, Attempt: 3, Trigger: "Webhook"}, "0123456789abcdef", "it failed")).To(Succeed())
+	g.Expect(client.Dead().Put(t.Context(), bus.Entry{Run: run, Attempt: 3, Trigger: "Webhook", Failure: &bus.Failure{}}, "0123456789abcdef", "it failed")).To(Succeed())
+	letter, err := client.Dead().Get(t.Context(), run)
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(letter.Failure).To(BeNil(), "builds of before read a letter")
 
 	status, out, stderr := s.runs(t, "get", "shop/orders", run.ID)
 	g.Expect(status).To(Equal(0), stderr)
