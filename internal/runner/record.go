@@ -228,9 +228,9 @@ func redactAt(v any, path []string) any {
 	case []any:
 		out := make([]any, len(v))
 		for i := range v {
-			out[i] = redactAt(v[i], path)
-			if isIndex(path[0]) {
-				out[i] = redactAt(out[i], path[1:])
+			out[i] = v[i]
+			for _, path := range inElements(path) {
+				out[i] = redactAt(out[i], path)
 			}
 		}
 		return out
@@ -241,8 +241,14 @@ func redactAt(v any, path []string) any {
 	}
 }
 
-// isIndex reports whether a name may be meant as the number of an element.
-func isIndex(name string) bool { return strings.Trim(name, "0123456789") == "" }
+// inElements returns what a path to a list may mean in each of its elements: the
+// name that it begins with may be meant as the number of one.
+func inElements(path []string) [][]string {
+	if len(path) > 0 && strings.Trim(path[0], "0123456789") == "" {
+		return [][]string{path, path[1:]}
+	}
+	return [][]string{path}
+}
 
 // scrubber removes what must not be kept from values: text does so from a text.
 type scrubber struct{ text func(string) string }

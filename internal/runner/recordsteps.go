@@ -236,6 +236,14 @@ func (h *hiddenValues) collect(values []string, paths [][]string, doc map[string
 	return values
 }
 
+// appendIn appends those of an element of a list.
+func appendIn(values []string, element any, path []string) []string {
+	for _, path := range inElements(path) {
+		values = appendAt(values, element, path)
+	}
+	return values
+}
+
 // appendAt appends the texts and numbers at and below a path.
 func appendAt(values []string, v any, path []string) []string {
 	switch v := expr.Plain(v).(type) {
@@ -261,10 +269,7 @@ func appendAt(values []string, v any, path []string) []string {
 		}
 	case []any:
 		for _, element := range v {
-			values = appendAt(values, element, path)
-			if len(path) > 0 && isIndex(path[0]) {
-				values = appendAt(values, element, path[1:])
-			}
+			values = appendIn(values, element, path)
 		}
 	case string:
 		values = append(values, v)
