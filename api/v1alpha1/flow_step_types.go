@@ -47,7 +47,8 @@ type Step struct {
 	// +optional
 	Cache *CacheStep `json:"cache,omitempty"`
 
-	// emit publishes an event.
+	// emit publishes an event. At most eight Flows may start each other by events,
+	// or call each other, in a row.
 	// +optional
 	Emit *EmitStep `json:"emit,omitempty"`
 

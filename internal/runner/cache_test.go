@@ -270,7 +270,7 @@ func TestEmitFails(t *testing.T) {
 		},
 		"loop": {
 			newMemory().use, emit("a", "t", "", ""), looping,
-			program.ClassNetwork, "the call is taken for a loop: 8 flows have called each other to get here",
+			program.ClassExpression, "the event is taken for a loop: 8 flows have started each other by events or calls to get here",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

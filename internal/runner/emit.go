@@ -52,7 +52,9 @@ func (a *emitAction) do(ctx context.Context, r *run, out *exchange) *Error {
 		Time: a.runner.clock.Now(), Hops: r.hops() + 1, SecretsOf: r.shared.revealing(r.flow),
 	}
 	if event.Hops > maxHops {
-		return tooManyHops()
+		// No time and no upstream mends it.
+		return failForGood(program.ClassExpression,
+			fmt.Sprintf("the event is taken for a loop: %d flows have started each other by events or calls to get here", maxHops))
 	}
 	if a.data != nil {
 		if event.Data, err = a.data.AppendJSON(ctx, nil, r); err != nil {

@@ -119,8 +119,8 @@ const (
 	// maxItemsBytes bounds what the items of one step leave behind together.
 	maxItemsBytes = 64 << 20
 
-	// maxHops is how many flows may call each other in a row before a call is
-	// taken for a loop.
+	// maxHops is how many flows may call each other, or start each other by events,
+	// in a row before a call or an event is taken for a loop.
 	maxHops = 8
 
 	// discardBytes is how much of an unwanted body is read so that its
