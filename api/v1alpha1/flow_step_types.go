@@ -286,7 +286,9 @@ type CachePut struct {
 	// +kubebuilder:validation:MinLength=1
 	Key Template `json:"key,omitempty"`
 
-	// value is any JSON value; the strings in it are templates.
+	// value is any JSON value but null; the strings in it are templates. A null that
+	// a template yields is stored: to cache.get it is as if there were no value.
+	// delete forgets one.
 	// +required
 	Value *JSON `json:"value,omitempty"`
 

@@ -21,7 +21,7 @@ func (c *compiler) cache(at path, s *flowv1alpha1.CacheStep, here place) *progra
 		at := at.field("put")
 		here.required(at.field("key"), p.Key)
 		if p.Value == nil {
-			c.invalid(at.field("value"), "must be set")
+			c.invalid(at.field("value"), "must be set, and not to null: delete forgets a value")
 		}
 		out.Put = &program.CachePut{
 			Key: string(p.Key), Value: here.tree(at.field("value"), p.Value),
