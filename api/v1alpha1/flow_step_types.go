@@ -60,7 +60,8 @@ type Step struct {
 	// +optional
 	Fail *FailStep `json:"fail,omitempty"`
 
-	// timeout of one attempt, at most 10m. Defaults to 30s.
+	// timeout of one attempt, at most 10m, and no longer than response.timeout,
+	// which bounds all steps together. Defaults to 30s.
 	// +optional
 	// +kubebuilder:validation:XValidation:rule="duration(self) > duration('0s') && duration(self) <= duration('10m')",message="timeout must be greater than 0s and at most 10m"
 	Timeout Duration `json:"timeout,omitempty"`

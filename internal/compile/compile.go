@@ -117,6 +117,7 @@ func (c *compiler) flow() *program.Program {
 	c.scope.Cache = true
 	p.Steps = c.steps(at.field("steps"), s.Steps)
 	p.Response = c.response(at.field("response"), s.Response)
+	c.timeouts(at.field("steps"), s.Steps, p)
 	return p
 }
 

@@ -5,6 +5,7 @@ package compile
 
 import (
 	"encoding/json"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -98,6 +99,20 @@ func (c *compiler) step(at path, s *flowv1alpha1.Step) (program.Step, program.St
 	}
 	out.Timeout = c.duration(at.field("timeout"), s.Timeout, fallback, maxTimeout)
 	return out, seen
+}
+
+// timeouts refuses steps that say they have more time than their run: they would
+// be cut off with it, and a run that nobody waits for would begin them again.
+func (c *compiler) timeouts(at path, steps []flowv1alpha1.Step, p *program.Program) {
+	run := time.Duration(p.Response.Timeout)
+	for i := range steps {
+		// What is out of bounds has been refused before.
+		own := time.Duration(p.Steps[i].Timeout)
+		if steps[i].Timeout != "" && run > 0 && own > run && own <= maxTimeout {
+			c.invalid(at.index(i).field("timeout"), fmt.Sprintf(
+				"%s is longer than the %s of response.timeout, which bounds the whole run", shortDuration(own), shortDuration(run)))
+		}
+	}
 }
 
 // action compiles what a step does.
