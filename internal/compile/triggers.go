@@ -7,9 +7,6 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
-	"time"
-
-	"github.com/robfig/cron/v3"
 
 	flowv1alpha1 "github.com/headgate-io/headgate/api/v1alpha1"
 	"github.com/headgate-io/headgate/internal/program"
@@ -23,17 +20,7 @@ const (
 	defaultTimeZone = "Etc/UTC"
 )
 
-var (
-	cronPattern = regexp.MustCompile(
-		`^(@(yearly|annually|monthly|weekly|daily|midnight|hourly)|[^\s@=]+( +[^\s@=]+){4})$`)
-	eventTypePattern = regexp.MustCompile(`^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$`)
-
-	cronParser = cron.NewParser(cron.Minute | cron.Hour | cron.Dom | cron.Month | cron.Dow | cron.Descriptor)
-
-	// cronReference is where the search for a time of a schedule begins: whether
-	// there is any must not depend on when it is asked.
-	cronReference = time.Date(2024, time.January, 1, 0, 0, 0, 0, time.UTC)
-)
+var eventTypePattern = regexp.MustCompile(`^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$`)
 
 // triggers compiles what starts the Flow, and makes known which variables of
 // expressions there are for it.
@@ -73,22 +60,6 @@ func (c *compiler) schedule(at path, s *flowv1alpha1.ScheduleTrigger) *program.S
 		out.Policy = program.PolicyForbid
 	}
 	return out
-}
-
-// cron checks the times of a schedule.
-func (c *compiler) cron(at path, expression string) {
-	const form = "must be five fields, such as */5 * * * *, or one of @yearly, @monthly, @weekly, @daily and @hourly"
-	if len(expression) > maxCron || !cronPattern.MatchString(expression) {
-		c.invalid(at, form)
-		return
-	}
-	times, err := cronParser.Parse(expression)
-	switch {
-	case err != nil:
-		c.invalid(at, form+": "+err.Error())
-	case times.Next(cronReference).IsZero():
-		c.invalid(at, "names a day that never comes")
-	}
 }
 
 // eventTrigger compiles what another Flow starts this one with.

@@ -23,16 +23,29 @@ import (
 func TestSchedules(t *testing.T) {
 	t.Parallel()
 	const (
-		form  = "spec.triggers.schedule.cron: must be five fields"
-		never = "spec.triggers.schedule.cron: names a day that never comes"
+		form  = "must be five fields"
+		never = "names a day that never comes"
+
+		minute   = "the minute must be *, values of 0 to 59, ranges such as 1-3, and steps of 1 to 60 such as */2, with commas between them"
+		hour     = "the hour must be *, values of 0 to 23, "
+		monthDay = "the day of month must be *, values of 1 to 31, "
+		month    = "the month must be *, values of 1 to 12 or JAN to DEC, "
+		weekDay  = "the day of week must be *, values of 0 to 6 or SUN to SAT, "
 	)
 	for cron, want := range map[string]string{
 		"* * * * *": "", "*/5  0-6/2 1,15 JAN,MAR-may SUN": "", "0 0 29 2 *": "", "59 23 ? * 6": "", "@hourly": "", "@annually": "",
+		"*/60 */24 */31 */12 */7": "", "5/10 0 1 jan-3 1-fri,SUN": "",
 		"0 0 31 4 *": never, "0 0 30 FEB ?": never,
-		"": form, "* * * *": form, "* * * * * *": form, "60 * * * *": form, "* 24 * * *": form, "5-1 * * * *": form,
-		"* * * * 8": form, "*/0 * * * *": form, "x * * * *": form, "@every 1s": form, "@reboot": form, "@": form,
+		"": form, "* * * *": form, "* * * * * *": form, "@every 1s": form, "@reboot": form, "@": form,
 		"TZ=Europe/London * * * *": form, "CRON_TZ=UTC 0 0 * * *": form, "TZ=": form, " * * * * *": form, "*\t* * * *": form,
-		strings.Repeat("1,", 64) + "1 * * * *": form, "99999999999999999999 * * * *": form, "-1 * * * *": form,
+		strings.Repeat("1,", 64) + "1 * * * *": form,
+		"60 * * * *":                           minute, "*/0 * * * *": minute, "x * * * *": minute, "99999999999999999999 * * * *": minute,
+		"-1 * * * *": minute, "1,2,, * * * *": minute, ",1 * * * *": minute, "+1 * * * *": minute, "*/61 * * * *": minute, "*/+5 * * * *": minute,
+		"*-5 * * * *": minute, "1-2-3 * * * *": minute, "1/2/3 * * * *": minute, "1- * * * *": minute, "SUN * * * *": minute,
+		"* 24 * * *": hour, "* 5-1 * * *": hour, "* */25 * * *": hour,
+		"* * L * *": monthDay, "* * 0 * *": monthDay, "* * 15W * *": monthDay,
+		"* * * 13 *": month, "* * * FOO *": month, "* * * MAR-FEB *": month,
+		"* * * * 8": weekDay, "* * * * 7": weekDay, "* * * * 5L": weekDay, "* * * * FRI#2": weekDay,
 	} {
 		g := NewWithT(t)
 		in := readWorld(t, "schedule-defaults")
@@ -43,7 +56,7 @@ func TestSchedules(t *testing.T) {
 			g.Expect(p.Schedule.Cron).To(Equal(cron))
 			continue
 		}
-		g.Expect(diagnostics.Summary()).To(HavePrefix(want), cron)
+		g.Expect(diagnostics.Summary()).To(HavePrefix("spec.triggers.schedule.cron: "+want), cron)
 	}
 }
 
