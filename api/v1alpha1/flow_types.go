@@ -138,8 +138,8 @@ type ConcurrencyPolicy string
 
 // ScheduleTrigger starts a run at given times.
 type ScheduleTrigger struct {
-	// cron expression of five fields (minute, hour, day of month, month, day of week
-	// from 0 for Sunday to 6), or @yearly, @annually, @monthly, @weekly, @daily,
+	// cron expression of five fields (minute, hour, day of the month, number or name
+	// of the month, day of the week from 0 for Sunday to 6), or @yearly, @annually, @monthly, @weekly, @daily,
 	// @midnight or @hourly. Times that were missed while nothing ran, or while the
 	// Flow was suspended, are made up for by one run. When clocks change, a time with
 	// an hour is due once all the same: at the change if clocks are put forward over
