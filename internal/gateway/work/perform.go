@@ -178,8 +178,7 @@ func (a *attempt) countStart(ctx context.Context) (ready bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	a.w.board.moved(a.t, seq)
-	a.t.uncertain, a.t.resumes = false, true
+	a.w.board.takenOver(a.t, seq)
 	a.t.has(a.steps)
 	return true, nil
 }

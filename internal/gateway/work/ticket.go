@@ -97,6 +97,15 @@ func (b *board) moved(t *ticket, seq uint64) {
 	t.flow.settled = true
 }
 
+// takenOver records that a run is stored elsewhere now by its new owner, who goes
+// on with it: it has not ended under another.
+func (b *board) takenOver(t *ticket, seq uint64) {
+	b.moved(t, seq)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	t.uncertain, t.resumes = false, true
+}
+
 // has notes that the run has these checkpoints at least.
 func (p *pending) has(steps []bus.StepRecord) {
 	p.finished = uint16(min(len(steps), math.MaxUint16))
