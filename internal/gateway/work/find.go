@@ -109,25 +109,35 @@ func findQueued(ctx context.Context, client *bus.Client, run bus.Run) (bus.Recor
 
 // AddProgress adds to what is known of a run that has not ended its steps that
 // have, and when it began. What they have sent and got is not told before its flow
-// has redacted it, which is when the run ends. Checkpoints that this build cannot
-// read are left out.
+// has redacted it, which is when the run ends.
 func AddProgress(ctx context.Context, client *bus.Client, record *bus.Record) error {
 	steps, err := client.Queue().Steps(ctx, record.Run)
 	if err != nil {
 		return fmt.Errorf("find run %s: %w", record.Run, err)
 	}
+	var results []runner.StepResult
+	results, record.Started = finished(steps)
+	for i := range results {
+		record.Steps = append(record.Steps, stepSummary(&results[i]))
+	}
+	return nil
+}
+
+// finished returns what became of the steps whose checkpoints these are, and when
+// their run began. Checkpoints that this build cannot read are left out.
+func finished(steps []bus.StepRecord) (results []runner.StepResult, began time.Time) {
 	for _, s := range steps {
 		var state runner.StepState
 		if state.UnmarshalBinary(s.Data) != nil {
 			continue
 		}
 		result, started := state.Result()
-		if record.Started.IsZero() {
-			record.Started = started
+		if began.IsZero() {
+			began = started
 		}
-		record.Steps = append(record.Steps, stepSummary(&result))
+		results = append(results, result)
 	}
-	return nil
+	return results, began
 }
 
 // Pending returns what is known of a queued run without its request. When

@@ -73,17 +73,7 @@ func (a *attempt) progress(ctx context.Context) *runner.Result {
 	if err != nil {
 		a.w.log.Warn("What a run did before it was canceled cannot be read", "flow", a.entry.Flow.String(), "run", a.entry.ID, "error", err)
 	}
-	for _, s := range steps {
-		var state runner.StepState
-		if state.UnmarshalBinary(s.Data) != nil {
-			continue
-		}
-		step, started := state.Result()
-		if result.Started.IsZero() {
-			result.Started = started
-		}
-		result.Steps = append(result.Steps, step)
-	}
+	result.Steps, result.Started = finished(steps)
 	return result
 }
 
