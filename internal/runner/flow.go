@@ -142,6 +142,13 @@ type Result struct {
 	reached []exchange
 }
 
+// Overrule has the run end with a failure that is not of its own making, and
+// without an answer. What its steps have done stays.
+func (r *Result) Overrule(failure *Error) {
+	r.Err, r.Answer, r.Value, r.stored = failure, nil, nil, nil
+	r.Interrupted, r.Retryable, r.RetryAfter = false, false, 0
+}
+
 // Answer is a complete answer. Header holds no framing; Content-Type is set if
 // there is a body.
 type Answer struct {

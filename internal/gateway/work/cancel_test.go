@@ -350,6 +350,7 @@ func TestACanceledRunTellsWhatItHasDone(t *testing.T) {
 			g.Expect([]string{record.Steps[0].Name, record.Steps[0].State}).To(Equal([]string{"pay", bus.StateSucceeded}))
 			if !waits {
 				g.Expect(record.Steps).To(HaveLen(2))
+				g.Expect(string(record.Steps[0].Request)).To(ContainSubstring("/pay"), "as history.payloads says of failed runs")
 				g.Expect([]string{record.Steps[1].Name, record.Steps[1].State}).To(Equal([]string{"ship", bus.StateFailed}))
 			}
 		})

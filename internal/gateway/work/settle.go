@@ -56,24 +56,23 @@ func (a *attempt) finish(ctx context.Context, result *runner.Result, state strin
 // canceled ends a run that somebody does not want to go on. The record tells what
 // it has done by then; result is that of the attempt, nil if there was none.
 func (a *attempt) canceled(ctx context.Context, result *runner.Result) {
-	end := a.lost(&runner.Error{Class: program.ClassRaised, Message: "the run was canceled"})
 	if result == nil {
 		result = a.progress(ctx)
 	}
-	if !result.Started.IsZero() {
-		end.Started, end.Steps = result.Started, result.Steps
-	}
-	a.finish(ctx, end, bus.StateFailed)
+	result.Overrule(&runner.Error{Class: program.ClassRaised, Message: "the run was canceled"})
+	a.finish(ctx, result, bus.StateFailed)
 }
 
 // progress returns what earlier attempts have done, as far as that can be read.
 func (a *attempt) progress(ctx context.Context) *runner.Result {
-	result := &runner.Result{}
-	steps, err := a.w.queue.Steps(ctx, a.entry.Run)
+	result := a.lost(nil)
+	stored, err := a.w.queue.Steps(ctx, a.entry.Run)
 	if err != nil {
 		a.w.log.Warn("What a run did before it was canceled cannot be read", "flow", a.entry.Flow.String(), "run", a.entry.ID, "error", err)
 	}
-	result.Steps, result.Started = finished(steps)
+	if steps, began := finished(stored); !began.IsZero() {
+		result.Steps, result.Started = steps, began
+	}
 	return result
 }
 
