@@ -119,7 +119,7 @@ func Connect(ctx context.Context, o ClientOptions) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to the bus: %w", err)
 	}
-	c := &Client{sealer: sealer, log: o.Logger, clock: o.Clock, leaseTTL: LeaseTTL, closed: make(chan struct{}), inProcess: o.Server != nil}
+	c := &Client{sealer: sealer, log: o.Logger, clock: o.Clock, writes: writeHealth{clock: o.Clock}, leaseTTL: LeaseTTL, closed: make(chan struct{}), inProcess: o.Server != nil}
 	if err := c.trust.set(o.Role, o.Material, o.Dir); err != nil {
 		return nil, fmt.Errorf("connect to the bus: %w", err)
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"k8s.io/utils/clock"
 )
 
 const (
@@ -26,6 +27,8 @@ const (
 // writeHealth notices when writes get no answer, so that the next ones fail at
 // once instead of waiting for nothing.
 type writeHealth struct {
+	clock clock.PassiveClock
+
 	mu sync.Mutex
 	// silent is when writes began to get no answer; zero while they do.
 	silent time.Time
@@ -47,7 +50,7 @@ func (h *writeHealth) settled(err error) {
 	case !silent:
 		h.silent = time.Time{}
 	case h.silent.IsZero():
-		h.silent = time.Now()
+		h.silent = h.clock.Now()
 		h.probe = h.silent
 	}
 }
@@ -56,7 +59,7 @@ func (h *writeHealth) settled(err error) {
 func (h *writeHealth) open() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.silent.IsZero() || time.Since(h.probe) >= probeInterval
+	return h.silent.IsZero() || h.clock.Since(h.probe) >= probeInterval
 }
 
 // admit is open for a write that is tried now: the next has to wait.
@@ -66,10 +69,10 @@ func (h *writeHealth) admit() bool {
 	if h.silent.IsZero() {
 		return true
 	}
-	if time.Since(h.probe) < probeInterval {
+	if h.clock.Since(h.probe) < probeInterval {
 		return false
 	}
-	h.probe = time.Now()
+	h.probe = h.clock.Now()
 	return true
 }
 
