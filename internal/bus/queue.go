@@ -197,8 +197,8 @@ func (q *Queue) GetSeq(ctx context.Context, seq uint64) (Entry, error) {
 
 // List returns the entries that were queued last of a Flow, of a namespace with a
 // key without a name, or of all with the zero key, the newest first, at most limit,
-// without their Data. A run that has ended may be among them for some
-// seconds: its record tells. Entries that cannot be read are logged and left out.
+// without their Data. A run that has ended may be among them for some seconds: its
+// record tells. Entries that cannot be read are logged and left out.
 func (q *Queue) List(ctx context.Context, flow program.Key, limit int) ([]Entry, error) {
 	filter, err := pendingRuns(flow)
 	if err != nil {

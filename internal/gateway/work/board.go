@@ -169,7 +169,7 @@ func (b *board) queue(key program.Key) *flowQueue {
 	}
 	q = &flowQueue{
 		key: key, ns: ns, keys: make(map[uint64]*keyQueue), index: -1,
-		known: make(map[string]*pending), running: make(map[*pending]*ticket),
+		known: make(map[string]*pending), running: make(map[*pending]*ticket), waste: make(map[string]leftover),
 	}
 	b.flows[key] = q
 	return q

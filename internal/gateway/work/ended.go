@@ -45,9 +45,6 @@ type leftover struct {
 
 // left notes what the queue has of a run that ends now.
 func (q *flowQueue) left(p *pending, now time.Time) {
-	if q.waste == nil {
-		q.waste = make(map[string]leftover)
-	}
 	q.waste[p.id] = leftover{seq: p.seq, since: now.UnixNano(), size: p.size, steps: max(p.finished, p.counted)}
 }
 
@@ -68,9 +65,6 @@ func (b *board) ended(key program.Key, id string, seq uint64, now time.Time) {
 		b.strike(q, p, now)
 	default:
 		p.told = max(p.told, seq) // It is found out when it is read next.
-	}
-	if q.waste == nil {
-		q.waste = make(map[string]leftover)
 	}
 	q.waste[id] = leftover{seq: seq, marked: true}
 }
